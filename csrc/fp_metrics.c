@@ -1,0 +1,20 @@
+/* fp_metrics.c - merging the workers' counters. */
+#include "fp_metrics.h"
+
+static void merge_histogram(fp_histogram_sum *into, fp_histogram *histogram)
+{
+    uint64_t max = fp_load(&histogram->max, fp_relaxed);
+    into->sum += fp_load(&histogram->sum, fp_relaxed);
+    into->max = max > into->max ? max : into->max;
+    for (unsigned i = 0; i < FP_HISTOGRAM_BUCKETS; i++)
+        into->buckets[i] += fp_load(&histogram->buckets[i], fp_relaxed);
+}
+
+void fp_metrics_merge(fp_metrics *into, fp_worker_metrics *worker)
+{
+    for (unsigned i = 0; i < FP_OUTCOMES; i++)
+        into->ended[i] += fp_load(&worker->ended[i], fp_acquire);
+    into->active_workers += fp_load(&worker->running, fp_relaxed);
+    merge_histogram(&into->duration, &worker->duration);
+    merge_histogram(&into->wait, &worker->wait);
+}

@@ -1,0 +1,92 @@
+/* fp_overflow.c - a list of chunks, first in first out. */
+#include "fp_overflow.h"
+
+#include <stdlib.h>
+
+enum { CHUNK_JOBS = 170 }; /* 32 bytes each: a chunk is a little under 5.5 KiB */
+
+typedef struct fp_overflow_chunk {
+    struct fp_overflow_chunk *next;
+    unsigned begin, end;
+    struct {
+        fp_started job;
+        unsigned kind;
+    } items[CHUNK_JOBS];
+} fp_overflow_chunk;
+
+void fp_overflow_init(fp_overflow *overflow)
+{
+    fp_store(&overflow->count, UINT64_C(0), fp_relaxed);
+    fp_mutex_init(&overflow->mutex);
+    overflow->first = overflow->last = NULL;
+}
+
+void fp_overflow_destroy(fp_overflow *overflow)
+{
+    fp_mutex_destroy(&overflow->mutex);
+    free(overflow->first); /* at most an empty chunk is kept: a pool ends only when its queue is drained */
+}
+
+/* The chunk to append to; NULL when memory is short. Called with the mutex. */
+static fp_overflow_chunk *writable_chunk(fp_overflow *overflow)
+{
+    fp_overflow_chunk *last = overflow->last;
+    if (last != NULL && last->end < CHUNK_JOBS)
+        return last;
+    fp_overflow_chunk *chunk = malloc(sizeof *chunk);
+    if (chunk == NULL)
+        return NULL;
+    chunk->next = NULL;
+    chunk->begin = chunk->end = 0;
+    if (last == NULL)
+        overflow->first = chunk;
+    else
+        last->next = chunk;
+    overflow->last = chunk;
+    return chunk;
+}
+
+bool fp_overflow_push(fp_overflow *overflow, fp_started job, unsigned kind)
+{
+    fp_mutex_lock(&overflow->mutex);
+    fp_overflow_chunk *chunk = writable_chunk(overflow);
+    if (chunk != NULL) {
+        chunk->items[chunk->end].job = job;
+        chunk->items[chunk->end].kind = kind;
+        chunk->end++;
+        fp_fetch_add(&overflow->count, UINT64_C(1), fp_seq_cst);
+    }
+    fp_mutex_unlock(&overflow->mutex);
+    return chunk != NULL;
+}
+
+/* Moves the oldest job on. False when the ring is full or the list empty. Called with the mutex. */
+static bool move_one(fp_overflow *overflow, fp_queue *queue)
+{
+    fp_overflow_chunk *chunk = overflow->first;
+    if (chunk == NULL || chunk->begin == chunk->end)
+        return false;
+    fp_started job = chunk->items[chunk->begin].job;
+    if (!fp_queue_try_push(queue, job.job_class, job.ctx, chunk->items[chunk->begin].kind, job.submitted_ticks))
+        return false;
+    fp_fetch_sub(&overflow->count, UINT64_C(1), fp_seq_cst); /* after the push: see FIFO in the header */
+    if (++chunk->begin < chunk->end)
+        return true;
+    if (chunk == overflow->last) { /* the last chunk is kept and starts anew: no malloc for each job at the brim */
+        chunk->begin = chunk->end = 0;
+        return true;
+    }
+    overflow->first = chunk->next;
+    free(chunk);
+    return true;
+}
+
+void fp_overflow_refill(fp_overflow *overflow, fp_queue *queue)
+{
+    if (fp_overflow_count(overflow) == 0)
+        return;
+    fp_mutex_lock(&overflow->mutex);
+    while (move_one(overflow, queue))
+        ;
+    fp_mutex_unlock(&overflow->mutex);
+}

@@ -1,0 +1,40 @@
+/* fp_overflow - where the jobs of an unbounded pool wait when the ring is full.
+ *
+ * Journey: submit -> [OVERFLOW ->] ring -> worker. ThreadPoolExecutor's queue has no bound, so its drop-in needs one without,
+ * and a ring cannot grow without safe memory reclamation. Beyond the ring's length jobs go to a chunked list under a
+ * mutex, and workers move them on into the ring as room comes. Not lock-free, and not claimed to be.
+ *
+ * FIFO         A submitter goes to the list as long as it is not empty, and an item leaves the count only after it has
+ *              been enqueued in the ring; so a submitter never overtakes itself.
+ * Order pairs  FP_OVERFLOW_COUNT: count raised (seq_cst) -> a worker's re-check before it parks. The rest is the mutex's.
+ */
+#ifndef FP_OVERFLOW_H
+#define FP_OVERFLOW_H
+
+#include "fp_os.h"
+#include "fp_queue.h"
+
+struct fp_overflow_chunk;
+
+typedef struct fp_overflow {
+    fp_atomic(uint64_t) count; /* jobs in the list */
+    fp_mutex mutex;
+    struct fp_overflow_chunk *first;
+    struct fp_overflow_chunk *last;
+} fp_overflow;
+
+void fp_overflow_init(fp_overflow *overflow);
+void fp_overflow_destroy(fp_overflow *overflow);
+
+/* Appends a job. False when memory is short: nothing was queued. */
+bool fp_overflow_push(fp_overflow *overflow, fp_started job, unsigned kind);
+
+/* Moves jobs into the ring while it has room. Cheap when the list is empty. */
+void fp_overflow_refill(fp_overflow *overflow, fp_queue *queue);
+
+static inline uint64_t fp_overflow_count(fp_overflow *overflow)
+{
+    return fp_load(&overflow->count, fp_seq_cst);
+}
+
+#endif

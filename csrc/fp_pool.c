@@ -1,0 +1,322 @@
+/* fp_pool.c - submit (S1-S4), waking, closing, and the pool's own life. */
+#include "fp_pool.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+#include "fp_clock.h"
+#include "fp_worker.h"
+
+/* An unbounded pool keeps this many jobs in the ring; more wait in the overflow. */
+enum { UNBOUNDED_RING = 1 << 16 };
+
+fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host)
+{
+    fp_pool *pool = NULL;
+    if (posix_memalign((void **)&pool, FP_CACHE_LINE, sizeof *pool) != 0)
+        return NULL;
+    *pool = (fp_pool){.options = *options};
+    if (host != NULL)
+        pool->host = *host;
+    pool->workers = calloc(options->max_workers, sizeof *pool->workers);
+    if (pool->workers == NULL ||
+        !fp_queue_init(&pool->queue, options->queue_capacity ? options->queue_capacity : UNBOUNDED_RING)) {
+        free(pool->workers);
+        free(pool);
+        return NULL;
+    }
+    fp_overflow_init(&pool->overflow);
+    fp_mutex_init(&pool->lock);
+    pool->usable_cpus = (uint32_t)fp_os_usable_cpus();
+    fp_store(&pool->references, 1, fp_relaxed);
+    pool->fork_generation = fp_os_fork_generation;
+    return pool;
+}
+
+void fp_pool_retain(fp_pool *pool)
+{
+    fp_fetch_add(&pool->references, 1, fp_relaxed);
+}
+
+/* A worker's thread may itself be the one that ends the pool: it cannot join itself. */
+static void let_go_of_thread(fp_worker *worker)
+{
+    if (!worker->joinable)
+        return;
+    worker->joinable = false;
+    if (fp_thread_is_self(worker->thread))
+        fp_thread_detach(worker->thread);
+    else
+        fp_thread_join(worker->thread);
+}
+
+void fp_pool_release(fp_pool *pool)
+{
+    if (fp_fetch_sub(&pool->references, 1, fp_acq_rel) != 1)
+        return;
+    for (uint32_t i = 0; i < pool->made; i++) {
+        let_go_of_thread(pool->workers[i]);
+        fp_worker_free(pool->workers[i]);
+    }
+    if (pool->host.free != NULL)
+        pool->host.free(pool->host.arg);
+    fp_queue_destroy(&pool->queue);
+    fp_overflow_destroy(&pool->overflow);
+    fp_mutex_destroy(&pool->lock);
+    free(pool->workers);
+    free(pool);
+}
+
+/* Under the lock: a worker that is not running, made if need be. */
+static fp_worker *spare_worker(fp_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->made; i++)
+        if (!fp_load(&pool->workers[i]->running_loop, fp_acquire)) {
+            let_go_of_thread(pool->workers[i]);
+            return pool->workers[i];
+        }
+    if (pool->made == pool->options.max_workers)
+        return NULL;
+    fp_worker *worker = fp_worker_create(pool, pool->made);
+    if (worker != NULL)
+        pool->workers[pool->made++] = worker;
+    return worker;
+}
+
+/* Starts a worker if there may be one more. False when that failed. */
+static bool start_worker(fp_pool *pool)
+{
+    bool started = true;
+    fp_mutex_lock(&pool->lock);
+    uint32_t state = fp_load(&pool->state, fp_seq_cst);
+    if (fp_load(&pool->live, fp_relaxed) < pool->options.max_workers && state <= FP_POOL_DRAINING) {
+        fp_worker *worker = spare_worker(pool);
+        started = worker != NULL && fp_worker_start(worker) == 0;
+    }
+    fp_mutex_unlock(&pool->lock);
+    return started;
+}
+
+bool fp_pool_is_empty(fp_pool *pool)
+{
+    fp_queue_head head;
+    return !fp_queue_peek(&pool->queue, &head) && fp_overflow_count(&pool->overflow) == 0;
+}
+
+void fp_pool_wake(fp_pool *pool)
+{
+    for (;;) {
+        uint32_t nobody = 0;
+        if (fp_load(&pool->searching, fp_seq_cst) != 0)
+            return;
+        bool parked = fp_load(&pool->work.tokens, FP_EC_LOOK) != 0;
+        if (!parked && fp_load(&pool->live, fp_seq_cst) >= pool->options.max_workers)
+            return; /* all are busy, and will look when they are done */
+        if (!fp_cas(&pool->searching, &nobody, 1, fp_seq_cst, fp_seq_cst))
+            return;
+        if (parked ? fp_eventcount_notify_one(&pool->work) : start_worker(pool))
+            return; /* the woken or started worker holds `searching` now */
+        fp_store(&pool->searching, 0, fp_seq_cst);
+        if (!parked)
+            return; /* no thread to be had: those that live will come round to it */
+        /* The token was that of a worker that is awake by now; look again. */
+    }
+}
+
+static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void *ctx, unsigned kind)
+{
+    uint64_t now = fp_clock_ticks();
+    if (pool->options.queue_capacity != 0)
+        return fp_queue_try_push(&pool->queue, job_class, ctx, kind, now) ? FP_SUBMIT_OK : FP_SUBMIT_FULL;
+    if (fp_overflow_count(&pool->overflow) == 0 && fp_queue_try_push(&pool->queue, job_class, ctx, kind, now))
+        return FP_SUBMIT_OK;
+    fp_started job = {.job_class = job_class, .ctx = ctx, .submitted_ticks = now};
+    return fp_overflow_push(&pool->overflow, job, kind) ? FP_SUBMIT_OK : FP_SUBMIT_NO_MEMORY;
+}
+
+fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+{
+    if (fp_pool_is_forked(pool))
+        return FP_SUBMIT_FORKED;
+    uint32_t state = fp_load(&pool->state, fp_acquire); /* S1 */
+    if (state != FP_POOL_OPEN)
+        return state == FP_POOL_BROKEN ? FP_SUBMIT_BROKEN : FP_SUBMIT_CLOSED;
+    /* The first worker before the first job: if it cannot be started, nothing has been accepted. */
+    if (fp_load(&pool->live, fp_acquire) == 0 && !start_worker(pool))
+        return FP_SUBMIT_NO_THREAD;
+    if (jobs != 1) /* before the push, so that no reader sees more jobs ended than submitted */
+        fp_fetch_add(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
+    fp_submit_result result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0)); /* S2 */
+    if (result != FP_SUBMIT_OK) {
+        if (jobs != 1)
+            fp_fetch_sub(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
+        return result;
+    }
+    fp_pool_wake(pool);                                          /* S3 */
+    if (fp_load(&pool->state, fp_seq_cst) >= FP_POOL_CLOSED) /* S4 */
+        while (fp_load(&pool->state, fp_relaxed) == FP_POOL_BROKEN ? fp_pool_discard_oldest(pool)
+                                                                    : fp_pool_run_oldest(pool))
+            ;
+    return FP_SUBMIT_OK;
+}
+
+fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns)
+{
+    uint32_t key = fp_eventcount_prepare(&pool->room);
+    if (fp_queue_has_room(&pool->queue) || fp_load(&pool->state, fp_seq_cst) != FP_POOL_OPEN)
+        return FP_WAIT_WOKEN;
+    return fp_eventcount_wait(&pool->room, key, deadline_ns);
+}
+
+/* Ends one queued job on the calling thread: runs it, or discards what of it has not started. */
+static bool end_oldest(fp_pool *pool, bool run)
+{
+    fp_queue_head head;
+    fp_started job;
+    fp_overflow_refill(&pool->overflow, &pool->queue);
+    for (;;) {
+        if (!fp_queue_peek(&pool->queue, &head))
+            return false;
+        if (!(head.kind & FP_JOB_RANGE)) {
+            if (!fp_queue_take(&pool->queue, head, &job))
+                continue;
+            if (run)
+                fp_pool_note(pool, job.job_class->run(job.ctx, NULL), 1);
+            else
+                fp_pool_note(pool, FP_CANCELLED, (uint64_t)job.job_class->discard(job.ctx, FP_DISCARD_CANCELLED));
+            break;
+        }
+        if (!fp_queue_join(&pool->queue, head, &job))
+            continue;
+        if (run)
+            job.job_class->run(job.ctx, NULL);
+        else
+            fp_pool_note(pool, FP_CANCELLED, (uint64_t)job.job_class->discard(job.ctx, FP_DISCARD_CANCELLED));
+        fp_queue_close(&pool->queue, head);
+        if (fp_queue_leave(&pool->queue, head))
+            job.job_class->end(job.ctx, NULL);
+        break;
+    }
+    fp_eventcount_notify_one(&pool->room);
+    fp_pool_told_idle(pool);
+    return true;
+}
+
+bool fp_pool_discard_oldest(fp_pool *pool)
+{
+    return end_oldest(pool, false);
+}
+
+bool fp_pool_run_oldest(fp_pool *pool)
+{
+    return end_oldest(pool, true);
+}
+
+void fp_pool_close(fp_pool *pool)
+{
+    uint32_t open = FP_POOL_OPEN;
+    fp_mutex_lock(&pool->lock); /* against a worker being started: it is counted before, or never starts */
+    if (fp_cas(&pool->state, &open, FP_POOL_DRAINING, fp_seq_cst, fp_seq_cst) &&
+        fp_load(&pool->serving, fp_relaxed) == 0)
+        fp_store(&pool->state, FP_POOL_CLOSED, fp_seq_cst);
+    fp_mutex_unlock(&pool->lock);
+    fp_eventcount_notify_all(&pool->work);
+    fp_eventcount_notify_all(&pool->room);
+    /* A submitter that saw OPEN may have pushed before CLOSED was stored, and so leave the job to us: see S4. */
+    while (fp_load(&pool->state, fp_seq_cst) == FP_POOL_CLOSED && !fp_pool_is_empty(pool) && fp_pool_run_oldest(pool))
+        ;
+}
+
+void fp_pool_break(fp_pool *pool)
+{
+    fp_store(&pool->state, FP_POOL_BROKEN, fp_seq_cst);
+    fp_eventcount_notify_all(&pool->work);
+    fp_eventcount_notify_all(&pool->room);
+}
+
+static bool all_left(fp_pool *pool)
+{
+    return fp_load(&pool->live, fp_seq_cst) == 0;
+}
+
+bool fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why)
+{
+    *why = FP_WAIT_WOKEN;
+    while (!all_left(pool)) {
+        uint32_t key = fp_eventcount_prepare(&pool->ended);
+        if (all_left(pool))
+            break;
+        *why = fp_eventcount_wait(&pool->ended, key, deadline_ns);
+        if (*why != FP_WAIT_WOKEN && !all_left(pool))
+            return false;
+    }
+    fp_mutex_lock(&pool->lock);
+    for (uint32_t i = 0; i < pool->made; i++)
+        let_go_of_thread(pool->workers[i]);
+    fp_mutex_unlock(&pool->lock);
+    return true;
+}
+
+static uint64_t count_submitted(fp_pool *pool)
+{
+    return fp_ring_enqueued(&pool->queue.ready) + fp_overflow_count(&pool->overflow) +
+           fp_load(&pool->submitted_extra, fp_acquire);
+}
+
+/* Under the lock. */
+static uint64_t count_ended(fp_pool *pool)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < FP_OUTCOMES; i++)
+        sum += fp_load(&pool->ended_extra[i], fp_acquire);
+    for (uint32_t w = 0; w < pool->made; w++)
+        for (uint32_t i = 0; i < FP_OUTCOMES; i++)
+            sum += fp_load(&pool->workers[w]->metrics->ended[i], fp_acquire);
+    return sum;
+}
+
+bool fp_pool_is_idle(fp_pool *pool)
+{
+    /* Ends first, for both only grow: if they are equal, nothing was under way in between. */
+    fp_mutex_lock(&pool->lock);
+    uint64_t ended = count_ended(pool);
+    bool idle = count_submitted(pool) == ended;
+    fp_mutex_unlock(&pool->lock);
+    return idle;
+}
+
+void fp_pool_told_idle(fp_pool *pool)
+{
+    fp_fetch_add(&pool->idle_rounds, 1, fp_seq_cst);
+    fp_eventcount_notify_all(&pool->idle);
+}
+
+fp_wait_result fp_pool_wait_idle(fp_pool *pool, int64_t deadline_ns)
+{
+    uint32_t key = fp_eventcount_prepare(&pool->idle);
+    fp_load(&pool->idle_rounds, fp_seq_cst);
+    if (fp_pool_is_idle(pool))
+        return FP_WAIT_WOKEN;
+    return fp_eventcount_wait(&pool->idle, key, deadline_ns);
+}
+
+void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs)
+{
+    fp_fetch_add(&pool->ended_extra[outcome], jobs, fp_acq_rel);
+}
+
+void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics)
+{
+    *metrics = (fp_metrics){0};
+    fp_mutex_lock(&pool->lock);
+    for (uint32_t i = 0; i < FP_OUTCOMES; i++)
+        metrics->ended[i] = fp_load(&pool->ended_extra[i], fp_acquire);
+    for (uint32_t i = 0; i < pool->made; i++)
+        fp_metrics_merge(metrics, pool->workers[i]->metrics);
+    fp_mutex_unlock(&pool->lock);
+    metrics->submitted = count_submitted(pool);
+    metrics->workers = fp_load(&pool->live, fp_relaxed);
+    metrics->queue_depth = fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow);
+    metrics->queue_capacity = pool->options.queue_capacity;
+    metrics->rejected = fp_load(&pool->rejected, fp_relaxed);
+}

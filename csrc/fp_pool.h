@@ -1,0 +1,154 @@
+/* fp_pool - the pool: it takes jobs in, keeps workers for them, and ends.
+ *
+ * Journey: [SUBMIT] -> ring -> worker -> completion. Submitting is: look at the state (S1), push (S2, fp_queue.h), see to it
+ * that someone will look (S3, fp_pool_wake), look at the state again (S4).
+ *
+ * States     OPEN -> DRAINING -> CLOSED, or BROKEN when a worker could not be set up. DRAINING takes no new jobs; the last
+ *            worker to find the queue empty makes it CLOSED and looks once more.
+ * S4         A submitter that saw OPEN in S1 may push as the pool closes. If S4 sees CLOSED, no worker may ever look again,
+ *            so the submitter runs what is queued itself; if it sees less, the last worker's second look comes after the
+ *            push in the one order of seq_cst, and finds it. Either way an accepted job is run: nothing is withdrawn.
+ *
+ * Who looks  `searching` is 1 while someone awake has undertaken to look at the queue: a spinning worker, or one that has
+ *            been woken or started and has not yet taken a job. A submitter that sees 1 wakes nobody. Proof that its
+ *            job is seen: whoever set it clears it later (a worker that takes a job, or is about to park) and looks at
+ *            the queue after that (to wake the next worker, or as its re-check before it parks); all seq_cst.
+ *            So a burst of submits costs one wake-up, and workers come up one after the other while there is work.
+ *            This is Go's spinning-M rule and rayon's; a thread that is descheduled while it holds `searching` delays
+ *            the waking of others, which is why "lock-free" is said of the ring and not of the pool.
+ *
+ * Locks      `lock` guards starting and ending workers, never the path of a job.
+ */
+#ifndef FP_POOL_H
+#define FP_POOL_H
+
+#include "fp_eventcount.h"
+#include "fp_metrics.h"
+#include "fp_overflow.h"
+#include "fp_queue.h"
+
+struct fp_worker;
+
+typedef enum fp_pool_state {
+    FP_POOL_OPEN,
+    FP_POOL_DRAINING,
+    FP_POOL_CLOSED,
+    FP_POOL_BROKEN,
+} fp_pool_state;
+
+/* What the program round the pool supplies; plain C programs leave all of it NULL. Called on worker threads. */
+typedef struct fp_host {
+    void *arg;
+    /* A worker's first act, not attached: non-zero breaks the pool. */
+    int (*worker_start)(void *arg, struct fp_worker *worker);
+    /* Its last, not attached. */
+    void (*worker_stop)(void *arg, struct fp_worker *worker);
+    /* Round a run of jobs of kind FP_JOB_ATTACHED. `warm`: the worker has not slept since the job was submitted. */
+    void (*attach)(void *arg, struct fp_worker *worker, bool warm);
+    void (*detach)(void *arg, struct fp_worker *worker);
+    /* Attached, every FP_PULSE_NS or so between jobs: let others have the interpreter if they wait for it. */
+    void (*pulse)(void *arg, struct fp_worker *worker);
+    /* Not attached: the worker found nothing to do, and may sleep for long. */
+    void (*idle)(void *arg, struct fp_worker *worker);
+    /* The pool's last reference is gone. From any thread, not attached. */
+    void (*free)(void *arg);
+} fp_host;
+
+typedef struct fp_pool_options {
+    uint32_t max_workers;    /* 1 .. FP_MOST_WORKERS */
+    uint32_t min_workers;    /* 1 .. max_workers: more than these leave after idle_ns without work */
+    uint32_t queue_capacity; /* 1 .. FP_QUEUE_MOST; 0: unbounded */
+    int64_t idle_ns;
+    int64_t spin_ns; /* how long one idle worker may spin; 0: never */
+} fp_pool_options;
+
+enum { FP_MOST_WORKERS = 4096 };
+
+typedef struct fp_pool {
+    fp_queue queue;
+    fp_overflow overflow;
+    fp_pool_options options;
+    fp_host host;
+
+    fp_aligned fp_atomic(uint32_t) state; /* fp_pool_state */
+    fp_atomic(uint32_t) live;             /* workers started and not yet leaving */
+    uint32_t fork_generation;             /* fp_os_fork_generation() of the process that the workers live in */
+
+    fp_aligned fp_atomic(uint32_t) searching; /* see "Who looks" */
+    fp_eventcount work;                       /* parked workers */
+
+    fp_aligned fp_eventcount room;         /* submitters that wait for a place in the queue */
+    fp_eventcount idle;                    /* callers of wait_idle */
+    fp_eventcount ended;                   /* callers that wait for the last worker to leave */
+    fp_atomic(uint32_t) idle_rounds;       /* raised when something may have become idle: the data of `idle` */
+    fp_atomic(uint32_t) awake;             /* workers not parked */
+    fp_atomic(uint32_t) references;        /* the owner's, and one a worker */
+    uint32_t usable_cpus;
+
+    /* Counted by other threads than workers. */
+    fp_aligned fp_atomic(uint64_t) submitted_extra; /* beyond one for each record: a range's further jobs */
+    fp_atomic(uint64_t) ended_extra[FP_OUTCOMES];
+    fp_atomic(uint64_t) rejected;
+
+    fp_mutex lock;
+    struct fp_worker **workers; /* options.max_workers places; [0, made) filled, never emptied before the end */
+    uint32_t made;
+    fp_atomic(uint32_t) serving; /* workers in their loop */
+} fp_pool;
+
+typedef enum fp_submit_result {
+    FP_SUBMIT_OK,
+    FP_SUBMIT_FULL,
+    FP_SUBMIT_CLOSED,
+    FP_SUBMIT_BROKEN,
+    FP_SUBMIT_FORKED,    /* this is a child of the process that made the pool: its workers are not here */
+    FP_SUBMIT_NO_THREAD, /* the first worker could not be started */
+    FP_SUBMIT_NO_MEMORY,
+} fp_submit_result;
+
+/* A pool of no workers yet: they start as jobs come. NULL when memory is short. The caller holds one reference. */
+fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host);
+void fp_pool_retain(fp_pool *pool);
+void fp_pool_release(fp_pool *pool);
+
+/* Queues a job of `jobs` jobs (more than 1: a range). Any result but FP_SUBMIT_OK: it was not queued and ctx is still the
+ * caller's. Never blocks. */
+fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs);
+
+/* Sleeps until the queue may have room or the pool is no longer open. */
+fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns);
+
+/* Ends the oldest queued job without running it. False when nothing was queued. Attached, where the host attaches. */
+bool fp_pool_discard_oldest(fp_pool *pool);
+
+/* Runs the oldest queued job on the calling thread. False when nothing was queued. Attached, where the host attaches. */
+bool fp_pool_run_oldest(fp_pool *pool);
+
+/* Accepts no more jobs. Idempotent. */
+void fp_pool_close(fp_pool *pool);
+
+/* True when every worker has left. Joins their threads. */
+bool fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why);
+
+/* True when nothing is queued or running, at one instant of the call. */
+bool fp_pool_is_idle(fp_pool *pool);
+fp_wait_result fp_pool_wait_idle(fp_pool *pool, int64_t deadline_ns);
+
+void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics);
+
+/* True in a child that was forked after the pool was made. Nothing but release may be called on the pool there. */
+static inline bool fp_pool_is_forked(const fp_pool *pool)
+{
+    return pool->fork_generation != fp_os_fork_generation;
+}
+
+/* Counts jobs that ended on a thread that is no worker. */
+void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs);
+
+/* Of workers (fp_worker.c). */
+void fp_pool_wake(fp_pool *pool);
+bool fp_pool_is_empty(fp_pool *pool);
+void fp_pool_break(fp_pool *pool);
+void fp_pool_told_idle(fp_pool *pool);
+
+#endif

@@ -1,0 +1,141 @@
+/* fp_queue.c - the steps Q1-Q6 and J1-J3 of fp_queue.h. */
+#include "fp_queue.h"
+
+#include <stdlib.h>
+
+/* No fewer slots than this, so that a ring's cycle needs years to come round (fp_ring.h, I3). */
+enum { LEAST_ORDER = 10 };
+
+static unsigned order_for(uint32_t capacity)
+{
+    unsigned order = LEAST_ORDER;
+    while ((UINT32_C(1) << order) < capacity)
+        order++;
+    return order;
+}
+
+bool fp_queue_init(fp_queue *queue, uint32_t capacity)
+{
+    unsigned order = order_for(capacity);
+    size_t slots = (size_t)1 << order;
+    /* calloc: large blocks come from the kernel already zero, and a page that no job ever needs is never touched. */
+    fp_atomic(uint64_t) *words = calloc(2 * slots, sizeof *words);
+    queue->records = calloc(slots, sizeof *queue->records);
+    if (words == NULL || queue->records == NULL) {
+        free(words);
+        free(queue->records);
+        return false;
+    }
+    queue->capacity = capacity;
+    fp_ring_init_empty(&queue->ready, words, order);
+    fp_ring_init_full(&queue->free, words + slots, order, capacity);
+    return true;
+}
+
+void fp_queue_destroy(fp_queue *queue)
+{
+    free(queue->ready.slots);
+    free(queue->records);
+}
+
+static bool pop_free(fp_queue *queue, uint32_t *index)
+{
+    fp_ring_head head;
+    do
+        if (!fp_ring_peek(&queue->free, &head))
+            return false;
+    while (!fp_ring_take(&queue->free, head));
+    *index = head.value;
+    return true;
+}
+
+bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, uint64_t now_ticks)
+{
+    uint32_t index;
+    if (!pop_free(queue, &index)) /* Q1 */
+        return false;
+    fp_step("Q2");
+    fp_job *record = &queue->records[index];
+    fp_set(&record->job_class, job_class);
+    fp_set(&record->ctx, ctx);
+    fp_set(&record->submitted_ticks, now_ticks);
+    if (kind & FP_JOB_RANGE)
+        fp_store(&record->join, FP_JOIN_OPEN, fp_release);
+    fp_ring_enqueue(&queue->ready, index << FP_JOB_KIND_BITS | kind); /* Q3 */
+    return true;
+}
+
+bool fp_queue_peek(fp_queue *queue, fp_queue_head *head)
+{
+    if (!fp_ring_peek(&queue->ready, &head->head))
+        return false;
+    head->kind = head->head.value & ((1u << FP_JOB_KIND_BITS) - 1);
+    return true;
+}
+
+static fp_job *record_of(fp_queue *queue, fp_queue_head head)
+{
+    return &queue->records[head.head.value >> FP_JOB_KIND_BITS];
+}
+
+static void copy_out(fp_job *record, fp_started *job)
+{
+    job->job_class = fp_get(&record->job_class);
+    job->ctx = fp_get(&record->ctx);
+    job->submitted_ticks = fp_get(&record->submitted_ticks);
+}
+
+static void give_back(fp_queue *queue, fp_queue_head head)
+{
+    fp_step("Q6");
+    fp_ring_enqueue(&queue->free, head.head.value >> FP_JOB_KIND_BITS);
+}
+
+bool fp_queue_take(fp_queue *queue, fp_queue_head head, fp_started *job)
+{
+    if (!fp_ring_take(&queue->ready, head.head)) /* Q4 */
+        return false;
+    fp_step("Q5");
+    copy_out(record_of(queue, head), job);
+    give_back(queue, head);
+    return true;
+}
+
+bool fp_queue_join(fp_queue *queue, fp_queue_head head, fp_started *job)
+{
+    fp_job *record = record_of(queue, head);
+    uint32_t join = fp_load(&record->join, fp_relaxed);
+    do
+        if (!(join & FP_JOIN_OPEN))
+            return false;
+    while (!fp_cas(&record->join, &join, join + 1, fp_acquire, fp_relaxed)); /* J1 */
+    copy_out(record, job);
+    return true;
+}
+
+bool fp_queue_close(fp_queue *queue, fp_queue_head head)
+{
+    if (!fp_ring_take(&queue->ready, head.head)) /* J2 */
+        return false;
+    fp_fetch_and(&record_of(queue, head)->join, ~FP_JOIN_OPEN, fp_relaxed);
+    return true;
+}
+
+bool fp_queue_leave(fp_queue *queue, fp_queue_head head)
+{
+    if (fp_fetch_sub(&record_of(queue, head)->join, UINT32_C(1), fp_acq_rel) != 1) /* J3 */
+        return false;
+    give_back(queue, head);
+    return true;
+}
+
+uint64_t fp_queue_size(fp_queue *queue)
+{
+    return fp_ring_size(&queue->ready);
+}
+
+bool fp_queue_has_room(fp_queue *queue)
+{
+    fp_ring_head head;
+    return fp_ring_peek(&queue->free, &head);
+}

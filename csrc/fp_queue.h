@@ -1,0 +1,75 @@
+/* fp_queue - the bounded queue of jobs: an array of records and two rings of their indices.
+ *
+ * Journey: [SUBMIT -> RING -> WORKER]. Submitting takes a free record from the `free` ring (Q1), fills it (Q2) and enqueues
+ * its index in the `ready` ring (Q3). Starting takes the index (Q4), copies the record (Q5) and gives it back (Q6). There
+ * are exactly `capacity` records, whatever the rings round up to, so "none free" is "full" and the bound is exact.
+ *
+ * Progress   Lock-free, since both rings are and no step waits for another thread. A thread frozen between Q1 and Q3, or
+ *            Q4 and Q6, keeps one record out of use and nothing else.
+ * FIFO       In the order of Q3. A range leaves the head only when all its jobs have started, so it keeps to it too.
+ * "Full"     linearises at the `free` ring's D2, "empty" at the `ready` ring's D2.
+ *
+ * Ranges     A worker that finds a range at the head joins it: it raises the record's `join` count while the record is
+ *            open, which only the range at hand can be, for take closes it. ctx is good from join to leave; the last to
+ *            leave a closed record gives it back and ends the range.
+ *   J1 join    CAS join: open|n -> open|n+1      acquire: pairs with OPEN in Q2 (ctx)
+ *   J2 close   take (D3), then clear open        by a worker that is inside
+ *   J3 leave   fetch_sub -> was 1, closed: the record is mine to free     acq_rel: after all that others did inside
+ */
+#ifndef FP_QUEUE_H
+#define FP_QUEUE_H
+
+#include "fp_job.h"
+#include "fp_ring.h"
+
+#define FP_JOIN_OPEN UINT32_C(0x80000000)
+enum { FP_QUEUE_MOST = 1 << 23 }; /* records; an index and its kind must fit FP_RING_VALUE_BITS */
+
+typedef struct fp_queue {
+    fp_job *records;
+    fp_ring ready;
+    fp_ring free;
+    uint32_t capacity;
+} fp_queue;
+
+typedef struct fp_queue_head {
+    fp_ring_head head;
+    unsigned kind; /* FP_JOB_ bits */
+} fp_queue_head;
+
+/* A started job: the record's contents, the record itself being free again. */
+typedef struct fp_started {
+    const fp_job_class *job_class;
+    void *ctx;
+    uint64_t submitted_ticks;
+} fp_started;
+
+/* Room for `capacity` jobs, 1 .. FP_QUEUE_MOST. False when memory is short: nothing was made. */
+bool fp_queue_init(fp_queue *queue, uint32_t capacity);
+void fp_queue_destroy(fp_queue *queue);
+
+/* Q1-Q3. False when the queue was full. `kind` is the class's, with FP_JOB_RANGE for a range. */
+bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, uint64_t now_ticks);
+
+/* The head and its kind. False when the queue was empty. */
+bool fp_queue_peek(fp_queue *queue, fp_queue_head *head);
+
+/* Q4-Q6, of a head that is no range. False when another worker was first. */
+bool fp_queue_take(fp_queue *queue, fp_queue_head head, fp_started *job);
+
+/* J1. The range's job, or false when it is gone. */
+bool fp_queue_join(fp_queue *queue, fp_queue_head head, fp_started *job);
+
+/* J2, inside: no job of the range is left to start, so the next in the queue moves up. False when that was done already. */
+bool fp_queue_close(fp_queue *queue, fp_queue_head head);
+
+/* J3. True for the last one out of a closed range, who must end it. */
+bool fp_queue_leave(fp_queue *queue, fp_queue_head head);
+
+/* Places in use, a range being one. */
+uint64_t fp_queue_size(fp_queue *queue);
+
+/* True when a submitter would find room. seq_cst: the re-check of one that is about to wait for it. */
+bool fp_queue_has_room(fp_queue *queue);
+
+#endif

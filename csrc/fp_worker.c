@@ -1,0 +1,323 @@
+/* fp_worker.c - the worker's loop: look, attach if need be, take, run, count; park (K1-K4). */
+#include "fp_worker.h"
+
+#include <stdlib.h>
+
+#include "fp_backoff.h"
+#include "fp_clock.h"
+#include "fp_pool.h"
+
+static _Thread_local fp_worker *current;
+
+fp_worker *fp_worker_current(void)
+{
+    return current;
+}
+
+fp_worker *fp_worker_create(fp_pool *pool, uint32_t id)
+{
+    fp_worker *worker = calloc(1, sizeof *worker);
+    fp_worker_metrics *metrics = NULL;
+    if (worker == NULL || posix_memalign((void **)&metrics, FP_CACHE_LINE, sizeof *metrics) != 0) {
+        free(worker);
+        return NULL;
+    }
+    *metrics = (fp_worker_metrics){0};
+    worker->pool = pool;
+    worker->id = id;
+    worker->metrics = metrics;
+    return worker;
+}
+
+void fp_worker_free(fp_worker *worker)
+{
+    free(worker->metrics);
+    free(worker);
+}
+
+/* Gives `searching` up, having found work, and sees to it that the next worker looks if there is more: those who
+ * submitted while it was held have woken nobody. */
+static void found_work(fp_worker *worker, bool more)
+{
+    if (!worker->searching)
+        return;
+    worker->searching = false;
+    fp_store(&worker->pool->searching, 0, fp_seq_cst);
+    if (more || !fp_pool_is_empty(worker->pool))
+        fp_pool_wake(worker->pool);
+}
+
+static void set_attached(fp_worker *worker, bool attached)
+{
+    fp_host *host = &worker->pool->host;
+    if (worker->attached == attached)
+        return;
+    if (attached && host->attach != NULL)
+        host->attach(host->arg, worker, worker->warm);
+    if (!attached && host->detach != NULL)
+        host->detach(host->arg, worker);
+    worker->attached = attached;
+    worker->now_ticks = worker->pulse_ticks = fp_clock_ticks();
+}
+
+void fp_worker_pulse(fp_worker *worker)
+{
+    /* In ticks, not nanoseconds: at 2 to 5 GHz, and at the 1 GHz of a tick-less clock, some 20 to 100 microseconds. */
+    if (!worker->attached || worker->now_ticks - worker->pulse_ticks < FP_PULSE_NS)
+        return;
+    fp_host *host = &worker->pool->host;
+    if (host->pulse != NULL)
+        host->pulse(host->arg, worker);
+    worker->now_ticks = worker->pulse_ticks = fp_clock_ticks();
+}
+
+void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_t ticks)
+{
+    fp_worker_metrics *metrics = worker->metrics;
+    if (jobs <= 0)
+        return;
+    fp_histogram_add(&metrics->duration, ticks / (uint64_t)jobs, (uint64_t)jobs);
+    fp_store(&metrics->ended[outcome], fp_load(&metrics->ended[outcome], fp_relaxed) + (uint64_t)jobs, fp_release);
+}
+
+/* A clock that another CPU read may be a little ahead of this one's. */
+static uint64_t since(uint64_t now, uint64_t then)
+{
+    return now > then ? now - then : 0;
+}
+
+static void run_job(fp_worker *worker, const fp_started *job)
+{
+    fp_worker_metrics *metrics = worker->metrics;
+    uint64_t started = worker->now_ticks;
+    fp_histogram_add(&metrics->wait, since(started, job->submitted_ticks), 1);
+    fp_store(&metrics->running, 1, fp_relaxed);
+    fp_outcome outcome = job->job_class->run(job->ctx, worker);
+    fp_store(&metrics->running, 0, fp_relaxed);
+    worker->now_ticks = fp_clock_ticks();
+    fp_worker_note(worker, outcome, 1, since(worker->now_ticks, started));
+}
+
+static void discard_job(fp_worker *worker, const fp_started *job)
+{
+    fp_pool_note(worker->pool, FP_CANCELLED, (uint64_t)job->job_class->discard(job->ctx, FP_DISCARD_BROKEN));
+}
+
+static bool is_broken(fp_worker *worker)
+{
+    return fp_load(&worker->pool->state, fp_relaxed) == FP_POOL_BROKEN;
+}
+
+static void serve_single(fp_worker *worker, fp_queue_head head)
+{
+    fp_started job;
+    if (!fp_queue_take(&worker->pool->queue, head, &job))
+        return;
+    fp_eventcount_notify_one(&worker->pool->room);
+    found_work(worker, false);
+    if (is_broken(worker))
+        discard_job(worker, &job);
+    else
+        run_job(worker, &job);
+}
+
+/* Joins the range at the head and stays until none of its jobs is left to start. */
+static void serve_range(fp_worker *worker, fp_queue_head head)
+{
+    fp_queue *queue = &worker->pool->queue;
+    fp_worker_metrics *metrics = worker->metrics;
+    fp_started job;
+    if (!fp_queue_join(queue, head, &job))
+        return;
+    /* The record may by now hold another range than peek saw, one that wants the other kind of worker. */
+    if (!!(job.job_class->kind & FP_JOB_ATTACHED) == worker->attached) {
+        found_work(worker, true); /* a range is work for all */
+        if (is_broken(worker)) {
+            discard_job(worker, &job);
+        } else {
+            fp_store(&metrics->running, 1, fp_relaxed);
+            job.job_class->run(job.ctx, worker);
+            fp_store(&metrics->running, 0, fp_relaxed);
+        }
+        if (fp_queue_close(queue, head))
+            fp_eventcount_notify_one(&worker->pool->room);
+    }
+    if (fp_queue_leave(queue, head))
+        job.job_class->end(job.ctx, worker);
+    worker->now_ticks = fp_clock_ticks();
+}
+
+static bool may_spin(fp_pool *pool)
+{
+    /* The submitter wants a CPU, and so does each awake worker, this one among them. */
+    return pool->options.spin_ns > 0 && fp_load(&pool->awake, fp_relaxed) < pool->usable_cpus;
+}
+
+/* Looks for a while without sleeping. True when there is work. */
+static bool spin(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    uint32_t nobody = 0;
+    if (!may_spin(pool))
+        return false;
+    if (!worker->searching && !fp_cas(&pool->searching, &nobody, 1, fp_seq_cst, fp_seq_cst))
+        return false; /* somebody else spins, or is on the way */
+    worker->searching = true;
+    int64_t until_ns = fp_os_now_ns() + pool->options.spin_ns;
+    do
+        for (int i = 0; i < 8; i++) {
+            if (!fp_pool_is_empty(pool))
+                return true;
+            fp_cpu_pause();
+        }
+    while (fp_load(&pool->state, fp_relaxed) == FP_POOL_OPEN && fp_os_now_ns() < until_ns);
+    return false;
+}
+
+/* Asks to leave for want of work. False when the pool is down to the workers that it keeps. */
+static bool may_leave(fp_pool *pool)
+{
+    uint32_t live = fp_load(&pool->live, fp_relaxed);
+    while (live > pool->options.min_workers)
+        if (fp_cas(&pool->live, &live, live - 1, fp_seq_cst, fp_relaxed))
+            return true;
+    return false;
+}
+
+/* A worker that has counted itself out looks once more: a submitter may have counted on it. */
+static bool leave_idle(fp_pool *pool)
+{
+    if (!may_leave(pool))
+        return false;
+    if (fp_pool_is_empty(pool))
+        return true;
+    fp_fetch_add(&pool->live, 1, fp_seq_cst);
+    return false;
+}
+
+enum parked { LOOK_AGAIN, DRAINED, UNNEEDED };
+
+static enum parked park(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    bool surplus = fp_load(&pool->live, fp_relaxed) > pool->options.min_workers;
+    int64_t deadline_ns = surplus ? fp_os_now_ns() + pool->options.idle_ns : FP_FOREVER;
+    uint32_t key = fp_eventcount_prepare(&pool->work); /* K1 */
+    worker->searching = false;
+    fp_store(&pool->searching, 0, fp_seq_cst); /* K2: whoever set it, this worker looks after the clearing */
+    if (!fp_pool_is_empty(pool))               /* K3 */
+        return LOOK_AGAIN;
+    if (fp_load(&pool->state, fp_seq_cst) != FP_POOL_OPEN)
+        return DRAINED;
+    fp_fetch_sub(&pool->awake, 1, fp_relaxed);
+    fp_wait_result result = fp_eventcount_wait(&pool->work, key, deadline_ns); /* K4 */
+    fp_fetch_add(&pool->awake, 1, fp_relaxed);
+    worker->warm = false;
+    if (result == FP_WAIT_TIMED_OUT)
+        return fp_pool_is_empty(pool) && leave_idle(pool) ? UNNEEDED : LOOK_AGAIN;
+    worker->searching = true; /* the notifier set it for us; at worst it is set for another, and clearing it is safe */
+    return LOOK_AGAIN;
+}
+
+/* With an empty queue: detaches, tells who waits for that, spins, parks. */
+static enum parked rest(fp_worker *worker)
+{
+    fp_host *host = &worker->pool->host;
+    set_attached(worker, false);
+    fp_pool_told_idle(worker->pool);
+    if (spin(worker)) {
+        worker->now_ticks = fp_clock_ticks();
+        return LOOK_AGAIN;
+    }
+    if (host->idle != NULL)
+        host->idle(host->arg, worker);
+    enum parked parked = park(worker);
+    worker->now_ticks = fp_clock_ticks();
+    return parked;
+}
+
+/* Until the pool is drained or has no need of this worker. */
+static enum parked serve(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    fp_queue_head head;
+    for (;;) {
+        fp_overflow_refill(&pool->overflow, &pool->queue);
+        if (!fp_queue_peek(&pool->queue, &head)) {
+            enum parked parked = rest(worker);
+            if (parked != LOOK_AGAIN)
+                return parked;
+            continue;
+        }
+        bool attached = head.kind & FP_JOB_ATTACHED;
+        if (attached != worker->attached) {
+            set_attached(worker, attached);
+            continue; /* attaching may have taken a while: look at the head anew */
+        }
+        worker->warm = true;
+        if (head.kind & FP_JOB_RANGE)
+            serve_range(worker, head);
+        else
+            serve_single(worker, head);
+        fp_worker_pulse(worker);
+    }
+}
+
+/* The last worker out of a pool that drains closes it, and looks once more (fp_pool.h, S4). */
+static void leave(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    uint32_t draining = FP_POOL_DRAINING;
+    fp_mutex_lock(&pool->lock);
+    bool closed = fp_fetch_sub(&pool->serving, 1, fp_acq_rel) == 1 &&
+                  fp_cas(&pool->state, &draining, FP_POOL_CLOSED, fp_seq_cst, fp_seq_cst);
+    fp_mutex_unlock(&pool->lock);
+    if (closed)
+        serve(worker);
+    set_attached(worker, false);
+}
+
+static void *worker_main(void *arg)
+{
+    fp_worker *worker = arg;
+    fp_pool *pool = worker->pool;
+    fp_host *host = &pool->host;
+    current = worker;
+    worker->now_ticks = fp_clock_ticks();
+    if (host->worker_start != NULL && host->worker_start(host->arg, worker) != 0)
+        fp_pool_break(pool);
+    enum parked why = serve(worker);
+    leave(worker);
+    if (host->worker_stop != NULL)
+        host->worker_stop(host->arg, worker);
+    fp_fetch_sub(&pool->awake, 1, fp_relaxed);
+    fp_store(&worker->running_loop, false, fp_release);
+    if (why == DRAINED) /* one that is not needed has counted itself out already */
+        fp_fetch_sub(&pool->live, 1, fp_seq_cst);
+    fp_eventcount_notify_all(&pool->ended);
+    fp_pool_release(pool);
+    return NULL;
+}
+
+int fp_worker_start(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    worker->attached = worker->warm = false;
+    worker->searching = true; /* see fp_pool_wake: at worst it is set for another, and clearing it is safe */
+    fp_pool_retain(pool);
+    fp_fetch_add(&pool->live, 1, fp_seq_cst);
+    fp_fetch_add(&pool->serving, 1, fp_acq_rel);
+    fp_fetch_add(&pool->awake, 1, fp_relaxed);
+    fp_store(&worker->running_loop, true, fp_release);
+    int error = fp_thread_start(&worker->thread, worker_main, worker);
+    if (error == 0) {
+        worker->joinable = true;
+        return 0;
+    }
+    fp_store(&worker->running_loop, false, fp_release);
+    fp_fetch_sub(&pool->awake, 1, fp_relaxed);
+    fp_fetch_sub(&pool->serving, 1, fp_acq_rel);
+    fp_fetch_sub(&pool->live, 1, fp_seq_cst);
+    fp_fetch_sub(&pool->references, 1, fp_relaxed); /* never the last: the caller has one */
+    return error;
+}

@@ -1,0 +1,55 @@
+/* fp_worker - a thread that starts jobs, one after the other, and sleeps when there are none.
+ *
+ * Journey: ring -> [WORKER] -> kernel or callable -> completion.
+ *
+ * States     SEARCHING (looks at the queue) -> ACTIVE (runs jobs) -> SEARCHING -> PARKED (asleep on pool->work) -> ... ->
+ *            EXITED. A worker that has run dry spins, if it gets `searching` and CPUs are to spare; then it parks:
+ *              K1 prepare (its token is in)   K2 clear `searching`   K3 look at queue and state   K4 sleep
+ *            The proof that no job is missed is in fp_pool.h ("Who looks") and fp_eventcount.h.
+ *
+ * Attaching  Before it claims a job that needs the interpreter, a worker attaches to it, and stays attached from job to job:
+ *            between claim and call there is no wait, so jobs start in the order of the queue. It detaches before a
+ *            native job and before it sleeps.
+ */
+#ifndef FP_WORKER_H
+#define FP_WORKER_H
+
+#include "fp_metrics.h"
+#include "fp_os.h"
+
+struct fp_pool;
+
+enum { FP_PULSE_NS = 100 * 1000 };
+
+typedef struct fp_worker {
+    struct fp_pool *pool;
+    uint32_t id;
+    fp_thread thread;
+    bool joinable;            /* under pool->lock: the thread ran and nobody has joined it */
+    fp_atomic(bool) running_loop; /* false once the thread will touch the pool no more than to release it */
+    bool attached;
+    bool warm;                /* has not slept since it last looked */
+    bool searching;           /* holds pool->searching */
+    uint64_t now_ticks;       /* when the last job ended, or the worker woke */
+    uint64_t pulse_ticks;     /* when the host's pulse was last called */
+    void *host_data;          /* the host's own, for this worker */
+    fp_worker_metrics *metrics;
+} fp_worker;
+
+/* NULL when memory is short. */
+fp_worker *fp_worker_create(struct fp_pool *pool, uint32_t id);
+void fp_worker_free(fp_worker *worker);
+
+/* 0, or the errno of a thread that could not be started. */
+int fp_worker_start(fp_worker *worker);
+
+/* The worker that the calling thread is; NULL on other threads. */
+fp_worker *fp_worker_current(void);
+
+/* For ranges: `jobs` jobs ended so, taking `ticks` together. */
+void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_t ticks);
+
+/* For ranges, between chunks: true when the host wants to be called back. Also moves the worker's clock. */
+void fp_worker_pulse(fp_worker *worker);
+
+#endif
