@@ -30,6 +30,7 @@ typedef enum fp_outcome {
     FP_CANCELLED,
     FP_TIMED_OUT,
     FP_OUTCOMES,
+    FP_COUNTED_ELSEWHERE = FP_OUTCOMES, /* whoever ended it early (a waiter that helped) has counted it too */
 } fp_outcome;
 
 typedef enum fp_discard_reason {

@@ -123,18 +123,23 @@ void fp_pool_wake(fp_pool *pool)
     }
 }
 
-static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void *ctx, unsigned kind)
+/* S2. Behind the overflow as long as there is one: see FIFO in fp_overflow.h. */
+static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void *ctx, unsigned kind, bool bounded)
 {
     uint64_t now = fp_clock_ticks();
-    if (pool->options.queue_capacity != 0)
-        return fp_queue_try_push(&pool->queue, job_class, ctx, kind, now) ? FP_SUBMIT_OK : FP_SUBMIT_FULL;
-    if (fp_overflow_count(&pool->overflow) == 0 && fp_queue_try_push(&pool->queue, job_class, ctx, kind, now))
+    if (fp_overflow_count(&pool->overflow) != 0 && fp_queue_has_room(&pool->queue))
+        fp_overflow_refill(&pool->overflow, &pool->queue);
+    bool overflowed = fp_overflow_count(&pool->overflow) != 0;
+    if (!overflowed && fp_queue_try_push(&pool->queue, job_class, ctx, kind, now))
         return FP_SUBMIT_OK;
+    if (bounded)
+        return FP_SUBMIT_FULL;
     fp_started job = {.job_class = job_class, .ctx = ctx, .submitted_ticks = now};
     return fp_overflow_push(&pool->overflow, job, kind) ? FP_SUBMIT_OK : FP_SUBMIT_NO_MEMORY;
 }
 
-fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
+                               bool bounded)
 {
     if (fp_pool_is_forked(pool))
         return FP_SUBMIT_FORKED;
@@ -146,7 +151,7 @@ fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, vo
         return FP_SUBMIT_NO_THREAD;
     if (jobs != 1) /* before the push, so that no reader sees more jobs ended than submitted */
         fp_fetch_add(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
-    fp_submit_result result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0)); /* S2 */
+    fp_submit_result result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0), bounded);
     if (result != FP_SUBMIT_OK) {
         if (jobs != 1)
             fp_fetch_sub(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
@@ -158,6 +163,16 @@ fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, vo
                                                                     : fp_pool_run_oldest(pool))
             ;
     return FP_SUBMIT_OK;
+}
+
+fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+{
+    return submit(pool, job_class, ctx, is_range, jobs, pool->options.queue_capacity != 0);
+}
+
+fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+{
+    return submit(pool, job_class, ctx, is_range, jobs, false);
 }
 
 fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns)
@@ -302,7 +317,8 @@ fp_wait_result fp_pool_wait_idle(fp_pool *pool, int64_t deadline_ns)
 
 void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs)
 {
-    fp_fetch_add(&pool->ended_extra[outcome], jobs, fp_acq_rel);
+    if (outcome != FP_COUNTED_ELSEWHERE)
+        fp_fetch_add(&pool->ended_extra[outcome], jobs, fp_acq_rel);
 }
 
 void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics)

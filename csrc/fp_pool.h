@@ -115,6 +115,9 @@ void fp_pool_release(fp_pool *pool);
  * caller's. Never blocks. */
 fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs);
 
+/* The same, past the bound of a full queue: for a job that submits to its own pool and can neither wait nor nest deeper. */
+fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs);
+
 /* Sleeps until the queue may have room or the pool is no longer open. */
 fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns);
 

@@ -1,0 +1,54 @@
+"""fastpool: a worker pool for Python whose core is C.
+
+>>> import fastpool
+>>> with fastpool.Pool() as pool:
+...     pool.submit(sum, range(10)).result()
+45
+"""
+
+from __future__ import annotations
+
+import atexit as _atexit
+
+from fastpool import _core
+from fastpool._core import Future
+from fastpool._hooks import JobError
+from fastpool.errors import (
+    BrokenThreadPool,
+    CancelledError,
+    JobTimeout,
+    NativeJobError,
+    PoolError,
+    PoolOverloaded,
+    PoolShutdown,
+    SubmitTimeout,
+)
+from fastpool._version import __version__
+from fastpool.executor import ThreadPoolExecutor
+from fastpool.metrics import Histogram, Metrics
+from fastpool.pool import Pool
+
+
+
+__all__ = [
+    "BrokenThreadPool",
+    "CancelledError",
+    "Future",
+    "Histogram",
+    "JobError",
+    "JobTimeout",
+    "Metrics",
+    "NativeJobError",
+    "Pool",
+    "PoolError",
+    "PoolOverloaded",
+    "PoolShutdown",
+    "SubmitTimeout",
+    "ThreadPoolExecutor",
+    "__version__",
+]
+
+
+# Interpreter exit drains like ThreadPoolExecutor. atexit runs after the non-daemon threads have ended, so unlike there
+# they may submit to the last.
+_atexit.register(_core.drain_all)

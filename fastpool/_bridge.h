@@ -1,0 +1,222 @@
+/* _bridge.h - what the C files of the Python side share: the future, the pool's Python half, the errors.
+ *
+ * Journey of one Python job, file by file:
+ *   _submit.c  makes the future, which is the job's record on the Python side, and hands it to csrc/fp_pool.c
+ *   _host.c    attaches a worker to the interpreter
+ *   _job.c     runs the callable on the worker and completes the future
+ *   _future.c  the future: states, waiting, and the face of concurrent.futures.Future
+ *   _map.c     the same journey for one record that stands for many calls
+ * _core.pyx puts them together into a module.
+ */
+#ifndef FASTPOOL_BRIDGE_H
+#define FASTPOOL_BRIDGE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "fp_atomic.h"
+#include "fp_pool.h"
+#include "fp_worker.h"
+
+/* ---- the pool's Python half ---- */
+
+typedef enum py_on_full { PY_ON_FULL_BLOCK, PY_ON_FULL_RAISE, PY_ON_FULL_CALLER_RUNS, PY_ON_FULL_DISCARD_OLDEST } py_on_full;
+
+struct py_future;
+
+typedef struct py_pool {
+    fp_pool *pool;
+    PyObject *hooks; /* fastpool._hooks.Hooks; owned by Core; each worker holds a reference of its own too */
+    py_on_full on_full;
+    int64_t submit_timeout_ns;               /* FP_FOREVER: none */
+    fp_atomic(struct py_future *) reap;      /* native jobs that ended detached: references to drop when attached */
+    fp_atomic(uint64_t) panics;              /* failures that no future carried or no handler expected */
+    struct py_pool *previous, *next;         /* all pools of the process, for its exit (_host.c) */
+} py_pool;
+
+/* NULL with MemoryError or the like set. Steals nothing: takes its own reference to hooks. */
+py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_full on_full, int64_t submit_timeout_ns);
+
+/* Closes the pool, lets go of it, and drops hooks. Workers that still drain keep what they need. */
+void py_pool_destroy(py_pool *core);
+
+/* Every pool of the process: close, then wait until the workers have left. -1 with an exception when interrupted. */
+int py_pools_drain_all(void);
+
+/* ---- the future ---- */
+
+/* The state word: a phase, and flags. */
+enum {
+    PY_PENDING = 0,
+    PY_RUNNING = 1,
+    PY_FINISHED = 2, /* value: the result */
+    PY_FAILED = 3,   /* value: the exception */
+    PY_CANCELLED = 4,
+    PY_CANCELLED_AND_NOTIFIED = 5,
+    PY_PHASE = 7,
+    PY_ANNOUNCING = 8, /* ended, value readable, but waiters of the standard kind not yet told: `_state` still says RUNNING */
+    PY_WAITING = 16,   /* a thread sleeps on the word */
+    PY_EXTRAS = 32,    /* `extras` exists: who ends the future has to announce it */
+    PY_TRACKED = 64,   /* known to the garbage collector */
+};
+
+typedef struct py_future {
+    PyObject_HEAD
+#if PY_VERSION_HEX < 0x030C0000
+    PyObject *weakrefs; /* where the standard Future has it */
+#endif
+    fp_atomic(uint32_t) state;
+    uint8_t arg_count;  /* 0: none; 1: `args` is the argument itself; 2: `args` is a tuple */
+    uint8_t posted;     /* no one holds this future: failures go to the hooks */
+    uint8_t native;     /* runs without the interpreter: `call` is set */
+    uint8_t generation; /* fp_os_fork_generation when it was made */
+    py_pool *core;      /* followed only while the job has not ended; NULL in a future that a user made */
+    PyObject *fn;       /* the callable or kernel, until run */
+    PyObject *args;     /* see arg_count; after a failure: the traceback to raise with */
+    PyObject *kwargs;   /* dict or NULL */
+    union {
+        PyObject *value;                    /* result or exception */
+        struct py_native_call *call;        /* native: arguments and result */
+    };
+    fp_atomic(PyObject *) extras;           /* fastpool._extras.Extras: condition, waiters, callbacks; or NULL */
+    struct py_future *next_reap;
+} py_future;
+
+extern PyTypeObject *py_future_type;
+
+/* Makes the type, a subclass of concurrent.futures.Future. -1 with an exception set. */
+int py_future_init(PyObject *standard_future, PyObject *extras_factory, PyObject *announce);
+
+/* A pending future; untracked. */
+py_future *py_future_new(void);
+
+static inline int py_future_phase(py_future *future)
+{
+    return (int)(fp_load(&future->state, fp_acquire) & PY_PHASE);
+}
+
+/* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. */
+bool py_future_start(py_future *future);
+
+/* Ends it: phase, value (stolen). Wakes and announces. Attached. */
+void py_future_complete(py_future *future, int phase, PyObject *value);
+
+/* The same for a native job, detached. True: the caller must attach and call py_future_announce. */
+bool py_future_complete_native(py_future *future, int phase);
+void py_future_announce(py_future *future);
+
+/* PENDING -> CANCELLED_AND_NOTIFIED and announced; what it held is dropped. False when it has started. */
+bool py_future_cancel(py_future *future);
+
+/* Waits. 1: ended; 0: timed out; -1: interrupted, exception set. A worker of the same pool helps instead of waiting. */
+int py_future_wait(py_future *future, int64_t deadline_ns);
+
+/* Drops fn, args and kwargs. */
+void py_future_drop_call(py_future *future);
+
+/* Times of the public interface. A deadline from an object: None or inf is FP_FOREVER. -1 with an exception that names
+ * `name` for NaN, negatives and what is no number. */
+int py_deadline_from(PyObject *timeout, const char *name, int64_t *deadline_ns);
+int py_duration_from(PyObject *timeout, const char *name, int64_t *duration_ns);
+
+/* ---- running (_job.c) ---- */
+
+extern const fp_job_class py_python_job;
+extern const fp_job_class py_native_job;
+
+/* The exception now set, taken and normalised. */
+PyObject *py_take_exception(void);
+
+/* Runs a pending future on the calling thread, which is not its worker: counts it with the pool. */
+void py_job_run_here(py_future *future);
+
+/* Drops references that native jobs have left. Attached. */
+void py_reap(py_pool *core);
+
+/* A native job's arguments and result. Filled in by the kernel's half of _core.pyx. */
+typedef struct py_native_call {
+    /* Calls the kernel; non-zero: its status, for NativeJobError. */
+    int (*invoke)(struct py_native_call *call);
+    /* Boxes the result. */
+    PyObject *(*box)(struct py_native_call *call);
+    int status;
+} py_native_call;
+
+/* ---- submitting (_submit.c) ---- */
+
+/* Adds submit and post to Core, with the fast calling convention. -1 with an exception. */
+int py_core_add_methods(PyObject *core_type);
+
+/* Queues a range of `jobs`, ctx being a reference that the queue takes over when it succeeds. -1 with an exception. */
+int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int64_t jobs);
+
+/* Core's only C-visible field comes first (checked at import), so that C can get at it. */
+typedef struct py_core_object {
+    PyObject_HEAD
+    py_pool *core;
+} py_core_object;
+
+/* Asks the kernel half for a native call; NULL and an exception when the arguments do not fit. Set by _core.pyx. */
+extern PyTypeObject *py_kernel_type;
+extern py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count);
+
+/* ---- the host (_host.c) ---- */
+
+/* Threads that have just let go of the interpreter to wait for a job: a worker may attach without a fight. */
+extern fp_atomic(uint32_t) py_detached_waiters;
+/* Workers attached or about to be. */
+extern fp_atomic(uint32_t) py_attached_workers;
+
+/* How long one who waits may spin, in nanoseconds; FASTPOOL_SPIN_US, default 20 microseconds; 0 on one CPU. */
+extern int64_t py_spin_ns;
+
+/* Attaches the calling worker if it is not, for the few things that need it. */
+bool py_attach_now(fp_worker *worker);
+void py_detach_again(fp_worker *worker, bool attached);
+
+/* ---- errors, from the module fastpool.errors ---- */
+
+int py_errors_init(PyObject *errors);
+
+extern PyObject *py_errors_pool, *py_errors_overloaded, *py_errors_submit_timeout, *py_errors_shutdown,
+    *py_errors_broken, *py_errors_native, *py_errors_cancelled;
+
+/* ---- map (_map.c) ---- */
+
+#include "fp_range.h"
+
+typedef struct py_batch {
+    fp_range range;
+    int64_t grain;
+    PyObject *fn;                      /* these four borrowed from the owner */
+    PyObject *items;                   /* list of arguments, or of tuples if `star` */
+    PyObject *results;                 /* list of results or exceptions */
+    PyObject *owner;                   /* the Batch object; the queue holds a reference to it */
+    int star;
+    fp_atomic(int) reason;             /* fp_discard_reason of the cancelled calls */
+    fp_atomic(int64_t) cancelled_from; /* calls from here on never start; INT64_MAX: none */
+    fp_atomic(int64_t) want;           /* the call that the reader sleeps for, or -1 */
+    fp_atomic(uint32_t) epoch;         /* what it sleeps on */
+    fp_atomic(uint8_t) *done;          /* one a call: PY_BATCH_ */
+    py_pool *core;
+} py_batch;
+
+enum { PY_BATCH_PENDING, PY_BATCH_RESULT, PY_BATCH_EXCEPTION };
+
+/* A batch for fn(item) or fn(*item), results to go to a list of as many Nones. NULL with MemoryError. */
+py_batch *py_batch_new(py_pool *core, PyObject *owner, PyObject *fn, PyObject *items, int star, PyObject *results,
+                       int64_t grain);
+void py_batch_free(py_batch *batch);
+
+/* Queues it. -1 with an exception: it was not queued. */
+int py_batch_submit(py_batch *batch);
+
+/* Waits until call `index` has ended or never will. 1, 0 when the time is over, -1 when interrupted. */
+int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns);
+int py_batch_done(py_batch *batch, int64_t index);
+int py_batch_reason(py_batch *batch);
+
+/* Lets no further call start, and counts those as cancelled. */
+void py_batch_cancel_counted(py_batch *batch);
+
+#endif

@@ -1,0 +1,286 @@
+# _core.pyx - the extension module: the pool's handle, map's iterator, metrics, and the wiring of the C files.
+#
+# Journey: the hot path (submit, run, complete) is C and never comes through here; this is where pools are made, waited for,
+# read and ended. Bad arguments are turned away in pool.py, before they come this far.
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from libc.stdlib cimport free, malloc
+
+from fastpool._capi cimport *
+
+import concurrent.futures as _futures
+
+from fastpool import _extras, errors as _errors
+
+cdef extern from *:
+    """
+    #if defined(__linux__) && !defined(FP_OS_FORCE_POSIX)
+    #define FASTPOOL_HAS_FUTEX 1
+    #else
+    #define FASTPOOL_HAS_FUTEX 0
+    #endif
+    """
+    bint HAS_FUTEX "FASTPOOL_HAS_FUTEX"
+    unsigned long CYTHON_HEX_VERSION
+
+
+# Threads that wait here wake up this often to see whether a signal handler wants to run.
+cdef enum: SIGNAL_SLICE_NS = 50000000
+
+
+cdef int64_t _slice(int64_t deadline_ns) noexcept nogil:
+    cdef int64_t slice_ns = fp_os_now_ns() + SIGNAL_SLICE_NS
+    return slice_ns if slice_ns < deadline_ns else deadline_ns
+
+
+cdef fp_pool *pool_of(Core self) except NULL:
+    if self.core is NULL:
+        raise _errors.PoolError("the pool was not initialised")
+    if fp_pool_is_forked(self.core.pool):
+        raise _errors.PoolError("this pool was made by the parent process; make one in the child after fork()")
+    return self.core.pool
+
+
+cdef class Core:
+    """The C pool behind a Pool. Its hot methods, submit and post, are added from _submit.c."""
+    cdef py_pool *core  # first (and no cdef methods), for C reads it there: py_core_object; NULL until _open
+
+    def __dealloc__(self):
+        if self.core is not NULL:
+            py_pool_destroy(self.core)
+
+    def _open(self, hooks, uint32_t max_workers, uint32_t min_workers, uint32_t queue_size, str on_full, submit_timeout,
+              idle_timeout):
+        cdef fp_pool_options options
+        cdef int64_t submit_timeout_ns
+        if self.core is not NULL:
+            raise _errors.PoolError("the pool was initialised before")
+        py_duration_from(submit_timeout, b"submit_timeout", &submit_timeout_ns)
+        py_duration_from(idle_timeout, b"idle_timeout", &options.idle_ns)
+        options.max_workers = max_workers
+        options.min_workers = min_workers
+        options.queue_capacity = queue_size
+        options.spin_ns = py_spin_ns
+        policies = {"block": PY_ON_FULL_BLOCK, "raise": PY_ON_FULL_RAISE, "caller_runs": PY_ON_FULL_CALLER_RUNS,
+                    "discard_oldest": PY_ON_FULL_DISCARD_OLDEST}
+        self.core = py_pool_create(&options, hooks, policies[on_full], submit_timeout_ns)
+
+    def _on_own_worker(self):
+        cdef fp_worker *worker = fp_worker_current()
+        return worker is not NULL and worker.pool is pool_of(self)
+
+    def _close(self):
+        fp_pool_close(pool_of(self))
+
+    def _discard_queued(self):
+        cdef fp_pool *pool = pool_of(self)
+        while fp_pool_discard_oldest(pool):
+            pass
+
+    def _wait_ended(self, timeout):
+        """True when all workers have ended within `timeout` seconds."""
+        cdef fp_pool *pool = pool_of(self)
+        cdef int64_t deadline_ns
+        cdef fp_wait_result why
+        cdef bint ended
+        py_deadline_from(timeout, b"timeout", &deadline_ns)
+        while True:
+            with nogil:
+                ended = fp_pool_wait_ended(pool, _slice(deadline_ns), &why)
+            if ended or fp_os_now_ns() >= deadline_ns:
+                return ended
+            PyErr_CheckSignals()
+
+    def _wait_idle(self, timeout):
+        cdef fp_pool *pool = pool_of(self)
+        cdef int64_t deadline_ns
+        cdef bint idle
+        py_deadline_from(timeout, b"timeout", &deadline_ns)
+        while True:
+            with nogil:
+                idle = fp_pool_is_idle(pool)
+                if not idle:
+                    fp_pool_wait_idle(pool, _slice(deadline_ns))
+                    idle = fp_pool_is_idle(pool)
+            if idle or fp_os_now_ns() >= deadline_ns:
+                return idle
+            PyErr_CheckSignals()
+
+    def _map(self, fn, list items, bint star, int64_t grain, deadline_ns):
+        """Queues one call for each item; an iterator over the results in order."""
+        pool_of(self)
+        cdef Batch batch = Batch.__new__(Batch)
+        batch.open(self, fn, items, star, grain)
+        return MapIterator(batch, deadline_ns)
+
+    def _read_metrics(self):
+        """The counters as a dict; histograms as (sum, max, [(lower, upper, count), ...]) in nanoseconds."""
+        cdef fp_pool *pool = pool_of(self)
+        cdef fp_metrics *read = <fp_metrics *>malloc(sizeof(fp_metrics))
+        if read is NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                fp_pool_read_metrics(pool, read)
+            return {
+                "workers": read.workers, "active_workers": read.active_workers, "queue_depth": read.queue_depth,
+                "queue_capacity": read.queue_capacity or None, "jobs_submitted": read.submitted,
+                "jobs_processed": read.ended[FP_DONE], "jobs_failed": read.ended[FP_FAILED],
+                "jobs_cancelled": read.ended[FP_CANCELLED], "jobs_timed_out": read.ended[FP_TIMED_OUT],
+                "jobs_rejected": read.rejected, "panics": self.core.panics,
+                "job_duration": _histogram(&read.duration), "queue_wait": _histogram(&read.wait),
+            }
+        finally:
+            free(read)
+
+
+cdef tuple _histogram(fp_histogram_sum *histogram):
+    cdef double ns = fp_clock_ns_per_tick()
+    cdef int bucket
+    buckets = [(fp_histogram_lower_bound(bucket) * ns, fp_histogram_lower_bound(bucket + 1) * ns, histogram.buckets[bucket])
+               for bucket in range(FP_HISTOGRAM_BUCKETS) if histogram.buckets[bucket]]
+    return histogram.sum * ns, histogram.max * ns, buckets
+
+
+@cython.final
+cdef class Batch:
+    """What the queue holds for a map: the calls and their results, until the last has ended."""
+    cdef py_batch *batch
+    cdef object core     # keeps the pool while results are waited for
+    cdef object fn       # the callable
+    cdef list items      # its arguments, one call each
+    cdef list results    # result or exception of each call; None before
+
+    cdef int open(self, Core core, fn, list items, bint star, int64_t grain) except -1:
+        self.core, self.fn, self.items, self.results = core, fn, items, [None] * len(items)
+        self.batch = py_batch_new(core.core, self, fn, items, star, self.results, grain)
+        return py_batch_submit(self.batch) if items else 0
+
+    def __dealloc__(self):
+        if self.batch is not NULL:
+            py_batch_free(self.batch)
+
+    cdef object take(self, Py_ssize_t index):
+        """The result of an ended call, which is then forgotten here."""
+        cdef int done = py_batch_done(self.batch, index)
+        if done == PY_BATCH_PENDING:
+            if py_batch_reason(self.batch) == FP_DISCARD_BROKEN:
+                raise _errors.BrokenThreadPool("a worker's initializer failed; the job was not run")
+            raise _futures.CancelledError()
+        value = self.results[index]
+        self.results[index] = None
+        if done == PY_BATCH_EXCEPTION:
+            raise value
+        return value
+
+
+@cython.final
+cdef class MapIterator:
+    """Results of a map in the order of its arguments. Closing it, or an error, cancels the calls not yet started."""
+    cdef Batch batch
+    cdef Py_ssize_t next_index
+    cdef Py_ssize_t count
+    cdef int64_t deadline_ns
+    cdef bint started  # as with the standard map's generator, an iterator that nobody began cancels nothing
+
+    def __init__(self, Batch batch, int64_t deadline_ns):
+        self.batch = batch
+        self.count = len(batch.items)
+        self.deadline_ns = deadline_ns
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Py_ssize_t index = self.next_index
+        if index >= self.count:
+            raise StopIteration
+        self.started = True
+        self.next_index = self.count  # whatever goes wrong below ends the iteration
+        try:
+            if py_batch_done(self.batch.batch, index) == PY_BATCH_PENDING:
+                if py_batch_wait(self.batch.batch, index, self.deadline_ns) == 0:
+                    raise TimeoutError
+            value = self.batch.take(index)
+        except:
+            py_batch_cancel_counted(self.batch.batch)
+            raise
+        self.next_index = index + 1
+        return value
+
+    def close(self):
+        """Cancel the calls that have not started."""
+        self.next_index = self.count
+        if self.batch is not None:
+            py_batch_cancel_counted(self.batch.batch)
+
+    def __length_hint__(self):
+        return self.count - self.next_index
+
+    def __dealloc__(self):
+        if self.started and self.next_index < self.count:
+            py_batch_cancel_counted(self.batch.batch)
+
+
+def deadline_from(timeout):
+    """An absolute time in nanoseconds for `timeout` seconds from now."""
+    cdef int64_t deadline_ns
+    py_deadline_from(timeout, b"timeout", &deadline_ns)
+    return deadline_ns
+
+
+def seconds_until(int64_t deadline_ns):
+    """Seconds left until a time of deadline_from, at least 0; None: for ever."""
+    return None if deadline_ns == FP_FOREVER else max(0, deadline_ns - fp_os_now_ns()) / 1e9
+
+
+def duration_from(seconds, str name):
+    """Nanoseconds, or ValueError and TypeError that say `name`."""
+    cdef int64_t duration_ns
+    py_duration_from(seconds, name.encode(), &duration_ns)
+    return duration_ns
+
+
+def usable_cpus():
+    """CPUs that this process may use: affinity and cgroup quota."""
+    return fp_os_usable_cpus()
+
+
+def drain_all():
+    """Closes every pool of the process and waits for its workers."""
+    py_pools_drain_all()
+
+
+def build_info():
+    """How this module was built and how its workers wait."""
+    import platform
+    cython_version = ".".join(str(CYTHON_HEX_VERSION >> shift & 255) for shift in (24, 16, 8))
+    return {"cython": cython_version, "compiler": platform.python_compiler(), "spin_us": py_spin_ns / 1000,
+            "park": "futex" if HAS_FUTEX else "condition variable", "max_workers": FP_MOST_WORKERS,
+            "queue_size_max": FP_QUEUE_MOST}
+
+
+cdef int _set_spin() except -1:
+    global py_spin_ns
+    import os
+    text = os.environ.get("FASTPOOL_SPIN_US", "")
+    if text:
+        py_spin_ns = duration_from(float(text) / 1e6, "FASTPOOL_SPIN_US")
+    elif fp_os_usable_cpus() > 1:
+        py_spin_ns = 20000
+    return 0
+
+
+cdef int _wire() except -1:
+    cdef Core probe = Core.__new__(Core)
+    if <char *>&probe.core - <char *><PyObject *>probe != sizeof(PyObject):
+        raise ImportError("fastpool: Core is not laid out as _bridge.h says")
+    py_errors_init(_errors)
+    py_future_init(_futures.Future, _extras.Extras, _extras.announce)
+    return py_core_add_methods(Core)
+
+
+_set_spin()
+_wire()
+Future = <object>py_future_type

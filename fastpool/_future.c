@@ -1,0 +1,670 @@
+/* _future.c - the future: a concurrent.futures.Future made in C.
+ *
+ * Journey: submit -> ring -> worker -> callable -> [COMPLETION -> FUTURE].
+ *
+ * It is the job's record on the Python side too: callable and arguments live in it until it runs, the result afterwards,
+ * so a queued job is one object. What few futures need (condition, waiters, callbacks, all of the standard class) is made
+ * on first use and hangs off `extras`; the attributes that the standard library reaches for (`_condition`, `_state`, ...)
+ * are descriptors over that, so wait(), as_completed() and the inherited methods work as they are.
+ *
+ * Ending      R1 the value is written   R2 CAS of the state word to the final phase (release) <- linearisation point
+ *             R3 the old word had WAITING: wake      With EXTRAS: R2 adds ANNOUNCING, and the condition is taken, ANNOUNCING
+ *             cleared and the standard waiters told in one go, as they count on it.
+ * Waiting     fetch_or WAITING; futex on the word while it is not final. The same word carries both, so no wake-up is lost:
+ *             R2 either precedes the fetch_or, which then sees the final phase, or sees the flag.
+ * Who owns    fn, args, kwargs: whoever moves the phase from PENDING (a worker, a helper, cancel). value: the same.
+ *
+ * The garbage collector is told of a future only when it could be part of a cycle: when it gets extras, an attribute, or a
+ * value that is itself tracked. While it is queued the pool holds it anyway.
+ */
+#include "_bridge.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+
+#include "fp_backoff.h"
+
+PyTypeObject *py_future_type;
+
+static PyObject *extras_factory; /* () -> Extras */
+static PyObject *announce_hook;  /* (future, extras) -> None; never raises */
+static PyObject *standard_cancel;
+static PyObject *state_names[6];
+static PyObject *name_condition, *name_waiters, *name_callbacks;
+
+/* ---- making and unmaking ---- */
+
+py_future *py_future_new(void)
+{
+    py_future *future = PyObject_GC_New(py_future, py_future_type);
+    if (future == NULL)
+        return NULL;
+    memset((char *)future + offsetof(py_future, state), 0, sizeof *future - offsetof(py_future, state));
+#if PY_VERSION_HEX < 0x030C0000
+    future->weakrefs = NULL;
+#endif
+    future->generation = (uint8_t)fp_os_fork_generation;
+    return future;
+}
+
+static PyObject *future_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args, (void)kwargs;
+    py_future *future = (py_future *)type->tp_alloc(type, 0); /* tracks it */
+    if (future != NULL)
+        fp_store(&future->state, PY_TRACKED, fp_relaxed);
+    return (PyObject *)future;
+}
+
+static int future_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    (void)self;
+    if (PyTuple_GET_SIZE(args) != 0 || (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0)) {
+        PyErr_SetString(PyExc_TypeError, "Future() takes no arguments");
+        return -1;
+    }
+    return 0;
+}
+
+static void track(py_future *future)
+{
+    if (!(fp_load(&future->state, fp_relaxed) & PY_TRACKED) &&
+        !(fp_fetch_or(&future->state, PY_TRACKED, fp_relaxed) & PY_TRACKED))
+        PyObject_GC_Track(future);
+}
+
+static int visit_dict(PyObject *self, visitproc visit, void *arg)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyObject_VisitManagedDict(self, visit, arg);
+#elif PY_VERSION_HEX >= 0x030C0000
+    return _PyObject_VisitManagedDict(self, visit, arg);
+#else
+    PyObject **dict = _PyObject_GetDictPtr(self); /* makes none: py_future_new leaves no inline values */
+    Py_VISIT(*dict);
+    return 0;
+#endif
+}
+
+static void clear_dict(PyObject *self)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject_ClearManagedDict(self);
+#elif PY_VERSION_HEX >= 0x030C0000
+    _PyObject_ClearManagedDict(self);
+#else
+    PyObject **dict = _PyObject_GetDictPtr(self);
+    Py_CLEAR(*dict);
+#endif
+}
+
+static int future_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    py_future *future = (py_future *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(future->fn);
+    Py_VISIT(future->args);
+    Py_VISIT(future->kwargs);
+    if (!future->native)
+        Py_VISIT(future->value);
+    Py_VISIT(fp_load(&future->extras, fp_relaxed));
+    return visit_dict(self, visit, arg);
+}
+
+void py_future_drop_call(py_future *future)
+{
+    Py_CLEAR(future->fn);
+    Py_CLEAR(future->args);
+    Py_CLEAR(future->kwargs);
+}
+
+static void drop_value(py_future *future)
+{
+    if (future->native) {
+        future->native = 0;
+        PyMem_RawFree(future->call);
+        future->call = NULL;
+    }
+    Py_CLEAR(future->value);
+}
+
+static int future_clear(PyObject *self)
+{
+    py_future *future = (py_future *)self;
+    py_future_drop_call(future);
+    drop_value(future);
+    Py_XDECREF(fp_exchange(&future->extras, NULL, fp_relaxed));
+    clear_dict(self);
+    return 0;
+}
+
+static void future_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (fp_load(&((py_future *)self)->state, fp_relaxed) & PY_TRACKED)
+        PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    future_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static int future_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    track((py_future *)self);
+    return PyObject_GenericSetAttr(self, name, value);
+}
+
+/* ---- states ---- */
+
+bool py_future_start(py_future *future)
+{
+    uint32_t state = fp_load(&future->state, fp_relaxed);
+    while ((state & PY_PHASE) == PY_PENDING)
+        if (fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | PY_RUNNING, fp_acquire, fp_relaxed))
+            return true;
+    return false;
+}
+
+static void wake(py_future *future)
+{
+    fp_os_wake(&future->state, INT_MAX);
+}
+
+/* R2 and R3. True when there is something to announce. */
+static bool end(py_future *future, int phase)
+{
+    uint32_t state = fp_load(&future->state, fp_relaxed), ended;
+    do {
+        ended = (state & (PY_EXTRAS | PY_TRACKED)) | (uint32_t)phase;
+        if (state & PY_EXTRAS)
+            ended |= PY_ANNOUNCING;
+    } while (!fp_cas(&future->state, &state, ended, fp_acq_rel, fp_relaxed));
+    if (state & PY_WAITING)
+        wake(future);
+    return state & PY_EXTRAS;
+}
+
+void py_future_announce(py_future *future)
+{
+    PyObject *none = PyObject_CallFunctionObjArgs(announce_hook, future, fp_load(&future->extras, fp_acquire), NULL);
+    if (none == NULL) /* out of memory, or the like, within the hook: it has no one to tell but this */
+        PyErr_WriteUnraisable((PyObject *)future);
+    Py_XDECREF(none);
+}
+
+void py_future_complete(py_future *future, int phase, PyObject *value)
+{
+    future->value = value;
+    if (value != NULL && PyObject_IS_GC(value))
+        track(future);
+    if (end(future, phase))
+        py_future_announce(future);
+}
+
+bool py_future_complete_native(py_future *future, int phase)
+{
+    return end(future, phase);
+}
+
+bool py_future_cancel(py_future *future)
+{
+    uint32_t state = fp_load(&future->state, fp_relaxed);
+    do
+        if ((state & PY_PHASE) != PY_PENDING)
+            return false;
+    while (!fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | PY_RUNNING, fp_acquire, fp_relaxed));
+    /* It is ours now, as if it ran. */
+    py_future_drop_call(future);
+    if (end(future, PY_CANCELLED_AND_NOTIFIED))
+        py_future_announce(future);
+    return true;
+}
+
+static bool is_final(uint32_t state)
+{
+    return (state & PY_PHASE) >= PY_FINISHED;
+}
+
+/* ---- waiting ---- */
+
+static bool on_main_thread(void)
+{
+    static fp_atomic(unsigned long) main_thread;
+    unsigned long known = fp_load(&main_thread, fp_relaxed);
+    if (known == 0) { /* asked once: threading.main_thread().ident */
+        PyObject *threading = PyImport_ImportModule("threading"), *main = NULL, *ident = NULL;
+        if (threading != NULL && (main = PyObject_CallMethod(threading, "main_thread", NULL)) != NULL &&
+            (ident = PyObject_GetAttrString(main, "ident")) != NULL)
+            known = PyLong_AsUnsignedLong(ident);
+        Py_XDECREF(ident);
+        Py_XDECREF(main);
+        Py_XDECREF(threading);
+        PyErr_Clear(); /* unknown: then every thread waits in slices, which is only a little dearer */
+        fp_store(&main_thread, known, fp_relaxed);
+    }
+    return known == 0 || known == PyThread_get_thread_ident();
+}
+
+/* A signal that arrives just before the system call does not interrupt it, so the thread that runs Python's signal
+ * handlers looks up this often. */
+enum { SIGNAL_SLICE_NS = 50 * 1000 * 1000 };
+
+static int64_t slice_until(int64_t deadline_ns, bool sliced)
+{
+    int64_t slice_ns = sliced ? fp_os_now_ns() + SIGNAL_SLICE_NS : FP_FOREVER;
+    return slice_ns < deadline_ns ? slice_ns : deadline_ns;
+}
+
+/* Detached: spins a little for a job that is about to end. True when it has. */
+static bool spin_until_final(py_future *future)
+{
+    if (py_spin_ns == 0)
+        return false;
+    int64_t until_ns = fp_os_now_ns() + py_spin_ns;
+    do
+        for (int i = 0; i < 16; i++) {
+            if (is_final(fp_load(&future->state, fp_acquire)))
+                return true;
+            fp_cpu_pause();
+        }
+    while (fp_os_now_ns() < until_ns);
+    return false;
+}
+
+/* Detached: the worker that ended the job lets go of the interpreter a moment later; a lock that is still taken would cost
+ * a system call on each side. */
+static void await_detach(void)
+{
+    for (int i = 0; i < 64 && fp_load(&py_attached_workers, fp_relaxed) != 0; i++)
+        fp_cpu_pause();
+}
+
+static void sleep_once(py_future *future, int64_t until_ns)
+{
+    uint32_t state = fp_fetch_or(&future->state, PY_WAITING, fp_acq_rel) | PY_WAITING;
+    if (!is_final(state))
+        fp_os_wait(&future->state, state, until_ns);
+}
+
+/* A worker that waits for a job of its own pool runs it, if no one has begun to: else all could wait for each other. */
+static bool help(py_future *future)
+{
+    fp_worker *worker = fp_worker_current();
+    if (worker == NULL || worker->pool->host.arg != future->core || future->native)
+        return false;
+    if (!py_future_start(future))
+        return false;
+    py_job_run_here(future);
+    return true;
+}
+
+int py_future_wait(py_future *future, int64_t deadline_ns)
+{
+    if (is_final(fp_load(&future->state, fp_acquire)) || help(future))
+        return 1;
+    if (future->core != NULL && future->generation != (uint8_t)fp_os_fork_generation) {
+        PyErr_SetString(py_errors_pool, "this job belongs to the parent process, whose workers are not in this one");
+        return -1;
+    }
+    bool sliced = on_main_thread(), spun = false;
+    while (!is_final(fp_load(&future->state, fp_acquire))) {
+        Py_BEGIN_ALLOW_THREADS
+        if (!spun) {
+            fp_fetch_add(&py_detached_waiters, 1, fp_relaxed);
+            if (spin_until_final(future))
+                await_detach();
+            fp_fetch_sub(&py_detached_waiters, 1, fp_relaxed);
+            spun = true;
+        } else {
+            sleep_once(future, slice_until(deadline_ns, sliced));
+        }
+        Py_END_ALLOW_THREADS
+        if (is_final(fp_load(&future->state, fp_acquire)))
+            return 1;
+        if (sliced && PyErr_CheckSignals() < 0)
+            return -1;
+        if (deadline_ns != FP_FOREVER && fp_os_now_ns() >= deadline_ns)
+            return 0;
+    }
+    return 1;
+}
+
+/* ---- times ---- */
+
+int py_duration_from(PyObject *timeout, const char *name, int64_t *duration_ns)
+{
+    *duration_ns = FP_FOREVER;
+    if (timeout == NULL || timeout == Py_None)
+        return 0;
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_TypeError, "%s must be a number of seconds or None, not %.200s", name,
+                         Py_TYPE(timeout)->tp_name);
+            return -1;
+        }
+        PyErr_Clear(); /* an int beyond any float: for ever, or negative */
+        seconds = PyObject_RichCompareBool(timeout, Py_False, Py_LT) == 1 ? -1.0 : INFINITY;
+    }
+    if (isnan(seconds) || seconds < 0) {
+        PyErr_Format(PyExc_ValueError, "%s must be at least 0 seconds, got %R", name, timeout);
+        return -1;
+    }
+    if (seconds < 9e9) /* beyond that, 285 years: for ever */
+        *duration_ns = (int64_t)ceil(seconds * 1e9);
+    return 0;
+}
+
+int py_deadline_from(PyObject *timeout, const char *name, int64_t *deadline_ns)
+{
+    if (py_duration_from(timeout, name, deadline_ns) < 0)
+        return -1;
+    if (*deadline_ns != FP_FOREVER)
+        *deadline_ns += fp_os_now_ns();
+    return 0;
+}
+
+/* ---- methods ---- */
+
+/* The one optional argument `timeout` of result() and exception(). */
+static int parse_timeout(const char *method, PyObject *const *args, Py_ssize_t count, PyObject *names, int64_t *deadline_ns)
+{
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    *deadline_ns = FP_FOREVER;
+    if (count + named == 0)
+        return 0;
+    if (count + named > 1 || (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") != 0)) {
+        PyErr_Format(PyExc_TypeError, "%s() takes one optional argument, timeout", method);
+        return -1;
+    }
+    return py_deadline_from(args[0], "timeout", deadline_ns);
+}
+
+static PyObject *raise_stored(py_future *future)
+{
+    PyObject *exception = Py_NewRef(future->value);
+    /* With the traceback it ended with: each raise would otherwise add its frames to the last one's. */
+    PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, Py_XNewRef(future->args));
+    return NULL;
+}
+
+static PyObject *value_of(py_future *future)
+{
+    return future->native ? future->call->box(future->call) : Py_NewRef(future->value);
+}
+
+/* Waits for the end and returns its phase, or -1 with TimeoutError, CancelledError or what interrupted it. */
+static int await_end(const char *method, PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    py_future *future = (py_future *)self;
+    int phase = py_future_phase(future);
+    if (phase < PY_FINISHED || count != 0 || names != NULL) {
+        int64_t deadline_ns;
+        if (parse_timeout(method, args, count, names, &deadline_ns) < 0)
+            return -1;
+        int ended = py_future_wait(future, deadline_ns);
+        if (ended == 0)
+            PyErr_SetNone(PyExc_TimeoutError);
+        if (ended <= 0)
+            return -1;
+        phase = py_future_phase(future);
+    }
+    if (phase >= PY_CANCELLED) {
+        PyErr_SetNone(py_errors_cancelled);
+        return -1;
+    }
+    return phase;
+}
+
+static PyObject *future_result(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    int phase = await_end("result", self, args, count, names);
+    if (phase < 0)
+        return NULL;
+    return phase == PY_FAILED ? raise_stored((py_future *)self) : value_of((py_future *)self);
+}
+
+static PyObject *future_exception(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    int phase = await_end("exception", self, args, count, names);
+    if (phase < 0)
+        return NULL;
+    return Py_NewRef(phase == PY_FAILED ? ((py_future *)self)->value : Py_None);
+}
+
+static PyObject *future_done(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(py_future_phase((py_future *)self) >= PY_FINISHED);
+}
+
+static PyObject *future_running(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(py_future_phase((py_future *)self) == PY_RUNNING);
+}
+
+static PyObject *future_cancelled(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(py_future_phase((py_future *)self) >= PY_CANCELLED);
+}
+
+static PyObject *future_cancel(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    py_future *future = (py_future *)self;
+    if (future->core == NULL) /* not of a pool: the standard two steps, for whoever made it drives it */
+        return PyObject_CallOneArg(standard_cancel, self);
+    return PyBool_FromLong(py_future_cancel(future) || py_future_phase(future) >= PY_CANCELLED);
+}
+
+/* Of the announce hook: `_state` may now be seen. Called with the condition held. */
+static PyObject *future_announced(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    fp_fetch_and(&((py_future *)self)->state, ~(uint32_t)PY_ANNOUNCING, fp_acq_rel);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(result_doc,
+"result($self, /, timeout=None)\n--\n\n"
+"The job's result, waiting for it up to `timeout` seconds (default: for ever).\n\n"
+"Raises TimeoutError if it has not ended by then, CancelledError if it was cancelled, and what the job raised.\n"
+"A job that waits for another job of its own pool runs it, if it has not started, instead of waiting.");
+PyDoc_STRVAR(exception_doc,
+"exception($self, /, timeout=None)\n--\n\n"
+"What the job raised, or None, waiting as result() does.");
+PyDoc_STRVAR(cancel_doc,
+"cancel($self, /)\n--\n\n"
+"Cancels the job if it has not started: True then, and from then on.\n\nIts arguments are dropped at once.");
+
+static PyMethodDef future_methods[] = {
+    {"result", (PyCFunction)(void (*)(void))future_result, METH_FASTCALL | METH_KEYWORDS, result_doc},
+    {"exception", (PyCFunction)(void (*)(void))future_exception, METH_FASTCALL | METH_KEYWORDS, exception_doc},
+    {"done", future_done, METH_NOARGS, PyDoc_STR("done($self, /)\n--\n\nTrue when the job has ended or was cancelled.")},
+    {"running", future_running, METH_NOARGS, PyDoc_STR("running($self, /)\n--\n\nTrue while the job runs.")},
+    {"cancelled", future_cancelled, METH_NOARGS, PyDoc_STR("cancelled($self, /)\n--\n\nTrue when the job was cancelled.")},
+    {"cancel", future_cancel, METH_NOARGS, cancel_doc},
+    {"_announced", future_announced, METH_NOARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- what the standard library reaches for ---- */
+
+static PyObject *get_extras(py_future *future)
+{
+    PyObject *extras = fp_load(&future->extras, fp_acquire);
+    if (extras != NULL)
+        return extras;
+    PyObject *made = PyObject_CallNoArgs(extras_factory), *none = NULL;
+    if (made == NULL)
+        return NULL;
+    track(future);
+    if (!fp_cas(&future->extras, &none, made, fp_acq_rel, fp_acquire)) {
+        Py_DECREF(made);
+        return none;
+    }
+    /* From here on whoever ends the future announces it; if it has ended, `_state` says so already. */
+    fp_fetch_or(&future->state, PY_EXTRAS, fp_acq_rel);
+    return made;
+}
+
+static PyObject *extra(py_future *future, PyObject *name)
+{
+    PyObject *extras = get_extras(future);
+    return extras == NULL ? NULL : PyObject_GetAttr(extras, name);
+}
+
+static PyObject *get_condition(PyObject *self, void *unused)
+{
+    (void)unused;
+    help((py_future *)self); /* wait() and as_completed() come here first: a worker must not sleep on its own queue */
+    return extra((py_future *)self, name_condition);
+}
+
+static PyObject *get_waiters(PyObject *self, void *unused)
+{
+    (void)unused;
+    return extra((py_future *)self, name_waiters);
+}
+
+static PyObject *get_callbacks(PyObject *self, void *unused)
+{
+    (void)unused;
+    return extra((py_future *)self, name_callbacks);
+}
+
+static PyObject *get_state(PyObject *self, void *unused)
+{
+    (void)unused;
+    uint32_t state = fp_load(&((py_future *)self)->state, fp_acquire);
+    uint32_t phase = state & PY_ANNOUNCING ? PY_RUNNING : state & PY_PHASE;
+    return Py_NewRef(state_names[phase]);
+}
+
+/* The inherited set_result, set_exception, cancel and set_running_or_notify_cancel of a future that a user made. */
+static int set_state(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    py_future *future = (py_future *)self;
+    for (int phase = 0; value != NULL && phase <= PY_CANCELLED_AND_NOTIFIED; phase++) {
+        int same = PyObject_RichCompareBool(value, state_names[phase], Py_EQ);
+        if (same < 0)
+            return -1;
+        if (!same)
+            continue;
+        if (phase == PY_FINISHED && future->arg_count == UINT8_MAX)
+            phase = PY_FAILED;
+        uint32_t state = fp_load(&future->state, fp_relaxed), next;
+        do
+            next = (state & (PY_EXTRAS | PY_TRACKED)) | (uint32_t)phase;
+        while (!fp_cas(&future->state, &state, next, fp_acq_rel, fp_relaxed));
+        if (state & PY_WAITING)
+            wake(future);
+        return 0;
+    }
+    PyErr_Format(PyExc_ValueError, "not a state of a future: %R", value ? value : Py_None);
+    return -1;
+}
+
+static PyObject *get_result(PyObject *self, void *unused)
+{
+    (void)unused;
+    py_future *future = (py_future *)self;
+    return py_future_phase(future) == PY_FINISHED ? value_of(future) : Py_NewRef(Py_None);
+}
+
+static int set_value(py_future *future, PyObject *value, uint8_t mark)
+{
+    if (future->core != NULL) {
+        PyErr_SetString(py_errors_pool, "this future belongs to a pool, which sets its result");
+        return -1;
+    }
+    future->arg_count = mark;
+    Py_XSETREF(future->value, Py_XNewRef(value));
+    return 0;
+}
+
+static int set_result(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    return set_value((py_future *)self, value, 0);
+}
+
+static PyObject *get_exception(PyObject *self, void *unused)
+{
+    (void)unused;
+    py_future *future = (py_future *)self;
+    return Py_NewRef(py_future_phase(future) == PY_FAILED ? future->value : Py_None);
+}
+
+static int set_exception(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    return set_value((py_future *)self, value, value == Py_None ? 0 : UINT8_MAX);
+}
+
+static PyGetSetDef future_getset[] = {
+    {"_condition", get_condition, NULL, NULL, NULL},
+    {"_waiters", get_waiters, NULL, NULL, NULL},
+    {"_done_callbacks", get_callbacks, NULL, NULL, NULL},
+    {"_state", get_state, set_state, NULL, NULL},
+    {"_result", get_result, set_result, NULL, NULL},
+    {"_exception", get_exception, set_exception, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* ---- the type ---- */
+
+PyDoc_STRVAR(future_doc,
+"The end of one job, to come: a concurrent.futures.Future made in C.\n\n"
+"Returned by Pool.submit. concurrent.futures.wait, as_completed and asyncio.wrap_future take it.\n\n"
+"Notes\n-----\nThread safety: all methods, from any thread. Blocking: result() and exception() only.\n"
+"Cost: about 110 bytes; the condition and the lists of the standard class are made when something asks for them.");
+
+static PyType_Slot future_slots[] = {
+    {Py_tp_doc, (void *)future_doc},
+    {Py_tp_new, future_new},
+    {Py_tp_init, future_init},
+    {Py_tp_dealloc, future_dealloc},
+    {Py_tp_traverse, future_traverse},
+    {Py_tp_clear, future_clear},
+    {Py_tp_setattro, future_setattro},
+    {Py_tp_methods, future_methods},
+    {Py_tp_getset, future_getset},
+    {0, NULL},
+};
+
+static PyType_Spec future_spec = {
+    .name = "fastpool.Future",
+    .basicsize = sizeof(py_future),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = future_slots,
+};
+
+int py_future_init(PyObject *standard_future, PyObject *extras, PyObject *announce)
+{
+    static const char *const names[] = {"PENDING", "RUNNING", "FINISHED", "FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED"};
+    if ((size_t)((PyTypeObject *)standard_future)->tp_basicsize > offsetof(py_future, state)) {
+        PyErr_SetString(PyExc_ImportError, "fastpool: concurrent.futures.Future has another layout than expected");
+        return -1;
+    }
+    for (int i = 0; i < 6; i++)
+        if ((state_names[i] = PyUnicode_InternFromString(names[i])) == NULL)
+            return -1;
+    name_condition = PyUnicode_InternFromString("condition");
+    name_waiters = PyUnicode_InternFromString("waiters");
+    name_callbacks = PyUnicode_InternFromString("callbacks");
+    standard_cancel = PyObject_GetAttrString(standard_future, "cancel");
+    if (name_condition == NULL || name_waiters == NULL || name_callbacks == NULL || standard_cancel == NULL)
+        return -1;
+    extras_factory = Py_NewRef(extras);
+    announce_hook = Py_NewRef(announce);
+    py_future_type = (PyTypeObject *)PyType_FromSpecWithBases(&future_spec, standard_future);
+    return py_future_type == NULL ? -1 : 0;
+}

@@ -1,0 +1,81 @@
+"""What the C workers call in Python: once when one starts and stops, and for failures that no future carries."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger("fastpool")
+
+
+@dataclass(frozen=True)
+class JobError:
+    """A failure that no future carries, as `on_error` gets it.
+
+    Attributes
+    ----------
+    exception : BaseException
+        With its traceback.
+    fn : callable
+        What was posted.
+    worker_id : int
+        The worker that ran it; -1 for a thread that is no worker.
+    """
+
+    exception: BaseException
+    fn: Callable[..., Any]
+    worker_id: int
+
+
+class Hooks:
+    """One pool's. Held by its workers, so it must not hold the pool."""
+
+    def __init__(
+        self,
+        thread_name_prefix: str,
+        initializer: Callable[..., Any] | None,
+        initargs: tuple,
+        on_error: Callable[[JobError], Any] | None,
+    ):
+        self.thread_name_prefix = thread_name_prefix
+        self.initializer = initializer
+        self.initargs = initargs
+        self.on_error = on_error
+
+    def worker_started(self, worker_id: int) -> bool:
+        """Name the thread and run the initializer. False: it failed, and with it the pool."""
+        name = f"{self.thread_name_prefix}_{worker_id}"
+        threading.current_thread().name = name
+        if self.initializer is None:
+            return True
+        try:
+            self.initializer(*self.initargs)
+        except BaseException:
+            log.critical(
+                "exception in initializer", exc_info=True, extra={"pool": self.thread_name_prefix, "worker_id": worker_id}
+            )
+            return False
+        return True
+
+    def worker_stopped(self, worker_id: int) -> None:
+        """Forget the thread: before 3.13 `threading` keeps its stand-in for a foreign thread for ever."""
+        if sys.version_info < (3, 13):
+            threading._active.pop(threading.get_ident(), None)
+
+    def job_failed(self, fn: Callable[..., Any], exception: BaseException, worker_id: int) -> None:
+        """Log a posted job's failure and pass it on."""
+        fields = {"pool": self.thread_name_prefix, "worker_id": worker_id}
+        log.error("a posted job failed: %r on worker %d", fn, worker_id, exc_info=exception, extra=fields)
+        if self.on_error is None:
+            return
+        try:
+            self.on_error(JobError(exception, fn, worker_id))
+        except BaseException:
+            log.exception("on_error itself failed for %r", fn, extra=fields)
+
+    def pulse(self) -> None:
+        """Nothing: entering a Python function is where the interpreter lets waiting threads in."""

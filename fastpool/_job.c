@@ -1,0 +1,194 @@
+/* _job.c - running a job: the callable on its worker, the result into its future.
+ *
+ * Journey: submit -> ring -> [WORKER -> CALLABLE OR KERNEL -> COMPLETION] -> future. The queue's reference to the future is
+ * dropped here; nothing that a job raises gets past here.
+ */
+#include "_bridge.h"
+
+PyObject *py_take_exception(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+#endif
+}
+
+static PyObject *call(PyObject *fn, PyObject *args, PyObject *kwargs, int arg_count)
+{
+    if (kwargs != NULL || arg_count == 2) {
+        if (arg_count == 2)
+            return PyObject_Call(fn, args, kwargs);
+        PyObject *packed = arg_count == 1 ? PyTuple_Pack(1, args) : PyTuple_New(0);
+        PyObject *result = packed == NULL ? NULL : PyObject_Call(fn, packed, kwargs);
+        Py_XDECREF(packed);
+        return result;
+    }
+    return arg_count == 0 ? PyObject_CallNoArgs(fn) : PyObject_CallOneArg(fn, args);
+}
+
+/* SystemExit and its like, which nobody who wrote `except Exception` expects. */
+static bool is_panic(PyObject *exception)
+{
+    return !PyErr_GivenExceptionMatches(exception, PyExc_Exception) ||
+           PyErr_GivenExceptionMatches(exception, PyExc_MemoryError);
+}
+
+/* Ends a started future with the exception that is set. */
+static void fail(py_future *future)
+{
+    py_pool *core = future->core;
+    PyObject *exception = py_take_exception();
+    if (future->posted || is_panic(exception))
+        fp_fetch_add(&core->panics, UINT64_C(1), fp_relaxed);
+    if (future->posted) {
+        fp_worker *worker = fp_worker_current();
+        PyObject *none = PyObject_CallMethod(core->hooks, "job_failed", "OOi", future->fn, exception,
+                                             worker != NULL ? (int)worker->id : -1);
+        if (none == NULL) /* the hook logs and swallows what handlers raise; this is out of memory, or the like */
+            PyErr_WriteUnraisable(future->fn);
+        Py_XDECREF(none);
+    }
+    py_future_drop_call(future);
+    future->args = PyException_GetTraceback(exception);
+    py_future_complete(future, PY_FAILED, exception);
+}
+
+/* Runs a future that is this thread's (py_future_start). */
+static fp_outcome run_started(py_future *future)
+{
+    PyObject *fn = future->fn, *args = future->args, *kwargs = future->kwargs;
+    PyObject *result = call(fn, args, kwargs, future->arg_count);
+    if (result == NULL) {
+        fail(future);
+        return FP_FAILED;
+    }
+    future->fn = future->args = future->kwargs = NULL;
+    py_future_complete(future, PY_FINISHED, result);
+    /* After the end is known, for the arguments' destructors may take their time. */
+    Py_DECREF(fn);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return FP_DONE;
+}
+
+/* A job that never ran ends as cancelled, one that was helped along has been counted by the helper. */
+static fp_outcome outcome_of_absent(py_future *future)
+{
+    return py_future_phase(future) == PY_CANCELLED_AND_NOTIFIED ? FP_CANCELLED : FP_COUNTED_ELSEWHERE;
+}
+
+static fp_outcome run_python(void *ctx, fp_worker *worker)
+{
+    (void)worker;
+    py_future *future = ctx;
+    fp_outcome outcome = py_future_start(future) ? run_started(future) : outcome_of_absent(future);
+    Py_DECREF(future);
+    return outcome;
+}
+
+void py_job_run_here(py_future *future)
+{
+    fp_pool_note(future->core->pool, run_started(future), 1);
+}
+
+static int64_t discard(void *ctx, fp_discard_reason reason)
+{
+    py_future *future = ctx;
+    int64_t jobs = 1;
+    if (reason == FP_DISCARD_BROKEN && py_future_start(future)) {
+        py_future_drop_call(future);
+        PyErr_SetString(py_errors_broken, "the pool's initializer failed; the job was not run");
+        py_future_complete(future, PY_FAILED, py_take_exception());
+    } else if (!py_future_cancel(future) && outcome_of_absent(future) != FP_CANCELLED) {
+        jobs = 0;
+    }
+    Py_DECREF(future);
+    return jobs;
+}
+
+const fp_job_class py_python_job = {.kind = FP_JOB_ATTACHED, .run = run_python, .discard = discard};
+
+/* ---- native jobs: no interpreter from start to end ---- */
+
+/* Hands the queue's reference to the next thread that is attached anyway. */
+static void leave_to_reaper(py_future *future, py_pool *core)
+{
+    py_future *first = fp_load(&core->reap, fp_relaxed);
+    do
+        future->next_reap = first;
+    while (!fp_cas(&core->reap, &first, future, fp_release, fp_relaxed));
+}
+
+void py_reap(py_pool *core)
+{
+    if (fp_load(&core->reap, fp_relaxed) == NULL)
+        return;
+    py_future *future = fp_exchange(&core->reap, NULL, fp_acquire);
+    while (future != NULL) {
+        py_future *next = future->next_reap;
+        py_future_drop_call(future);
+        Py_DECREF(future);
+        future = next;
+    }
+}
+
+static void fail_native(py_future *future)
+{
+    int status = future->call->status;
+    future->native = 0;
+    PyMem_RawFree(future->call);
+    future->value = NULL;
+    PyObject *exception = PyObject_CallFunction(py_errors_native, "i", status);
+    if (exception != NULL)
+        PyErr_SetObject(py_errors_native, exception);
+    Py_XDECREF(exception);
+    fail(future);
+}
+
+static fp_outcome run_native(void *ctx, fp_worker *worker)
+{
+    py_future *future = ctx;
+    py_pool *core = future->core;
+    if (!py_future_start(future)) {
+        fp_outcome outcome = outcome_of_absent(future);
+        leave_to_reaper(future, core);
+        return outcome;
+    }
+    int status = future->call->status = future->call->invoke(future->call);
+    if (status != 0) {
+        bool attached = worker != NULL && py_attach_now(worker);
+        fail_native(future);
+        Py_DECREF(future);
+        if (worker != NULL)
+            py_detach_again(worker, attached);
+        return FP_FAILED;
+    }
+    if (py_future_complete_native(future, PY_FINISHED)) {
+        bool attached = worker != NULL && py_attach_now(worker);
+        py_future_announce(future);
+        if (worker != NULL)
+            py_detach_again(worker, attached);
+    }
+    leave_to_reaper(future, core);
+    return FP_DONE;
+}
+
+static int64_t discard_native(void *ctx, fp_discard_reason reason)
+{
+    fp_worker *worker = fp_worker_current();
+    bool attached = worker == NULL || py_attach_now(worker);
+    int64_t jobs = discard(ctx, reason);
+    if (worker != NULL)
+        py_detach_again(worker, attached);
+    return jobs;
+}
+
+const fp_job_class py_native_job = {.kind = 0, .run = run_native, .discard = discard_native};

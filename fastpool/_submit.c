@@ -1,0 +1,312 @@
+/* _submit.c - submitting from Python: the future is made, filled, and queued; or the call is refused and nothing is.
+ *
+ * Journey: [SUBMIT] -> ring -> worker -> callable -> completion -> future. These are Core's methods with the interpreter's
+ * fast calling convention, which Cython does not give to functions that take *args and **kwargs.
+ *
+ * Between the making of the future and its queueing no Python code runs, so a signal handler, a destructor or a
+ * collection that submits in its turn finds everything as it should be.
+ */
+#include "_bridge.h"
+
+PyTypeObject *py_kernel_type;
+py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count);
+
+/* How deep jobs that submit to their own full queue may run each other on one stack before the queue gives way. */
+enum { NESTED_MOST = 16 };
+static _Thread_local int nested;
+
+static bool is_own_worker(py_pool *core)
+{
+    fp_worker *worker = fp_worker_current();
+    return worker != NULL && worker->pool == core->pool;
+}
+
+/* Sets the exception for a result that is not OK and not FULL. */
+static void set_refusal(py_pool *core, fp_submit_result result)
+{
+    switch (result) {
+    case FP_SUBMIT_CLOSED:
+        PyErr_SetString(py_errors_shutdown, "cannot schedule new futures after shutdown");
+        break;
+    case FP_SUBMIT_BROKEN:
+        PyErr_SetString(py_errors_broken, "a worker's initializer failed; the pool takes no more jobs");
+        break;
+    case FP_SUBMIT_FORKED:
+        PyErr_SetString(py_errors_pool, "this pool was made by the parent process; make one in the child after fork()");
+        break;
+    case FP_SUBMIT_NO_THREAD:
+        PyErr_SetString(py_errors_pool, "can't start new thread");
+        break;
+    default:
+        PyErr_NoMemory();
+    }
+    (void)core;
+}
+
+static void count_rejected(py_pool *core)
+{
+    fp_fetch_add(&core->pool->rejected, UINT64_C(1), fp_relaxed);
+}
+
+/* Sleeps until there may be room. 1: try again; 0: the time is over; -1: interrupted. */
+static int wait_for_room(py_pool *core, int64_t deadline_ns)
+{
+    if (fp_os_now_ns() >= deadline_ns)
+        return 0;
+    int64_t slice_ns = fp_os_now_ns() + 50 * 1000 * 1000; /* see _future.c, SIGNAL_SLICE_NS */
+    Py_BEGIN_ALLOW_THREADS
+    fp_pool_wait_for_room(core->pool, slice_ns < deadline_ns ? slice_ns : deadline_ns);
+    Py_END_ALLOW_THREADS
+    return PyErr_CheckSignals() < 0 ? -1 : 1;
+}
+
+/* A job that submits to its own full queue makes room by running the oldest job itself; were it to wait, the workers could
+ * all be waiting so. Deeper than NESTED_MOST the job goes past the bound instead. */
+static fp_submit_result help_queue(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+{
+    if (nested >= NESTED_MOST)
+        return fp_pool_submit_beyond(core->pool, job_class, ctx, is_range, jobs);
+    nested++;
+    fp_pool_run_oldest(core->pool);
+    nested--;
+    return FP_SUBMIT_FULL;
+}
+
+/* One answer to a full queue. FULL: try again. OK: queued after all. -1: refused, an exception is set. */
+static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs, int64_t deadline_ns)
+{
+    if (core->on_full == PY_ON_FULL_RAISE) {
+        count_rejected(core);
+        PyErr_Format(py_errors_overloaded, "the queue is full (queue_size=%u)", core->pool->options.queue_capacity);
+        return -1;
+    }
+    if (core->on_full == PY_ON_FULL_DISCARD_OLDEST) {
+        fp_pool_discard_oldest(core->pool);
+        return FP_SUBMIT_FULL;
+    }
+    if (is_own_worker(core))
+        return (int)help_queue(core, job_class, ctx, is_range, jobs);
+    int room = wait_for_room(core, deadline_ns);
+    if (room == 0) {
+        count_rejected(core);
+        PyErr_SetString(py_errors_submit_timeout, "the queue stayed full for all of submit_timeout");
+    }
+    return room == 1 ? FP_SUBMIT_FULL : -1;
+}
+
+/* Queues ctx, whose reference passes to the queue on success. 0, or -1 with an exception. */
+static int push(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+{
+    fp_submit_result result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs);
+    if (result == FP_SUBMIT_OK)
+        return 0;
+    int64_t deadline_ns = core->submit_timeout_ns;
+    if (deadline_ns != FP_FOREVER)
+        deadline_ns += fp_os_now_ns();
+    while (result == FP_SUBMIT_FULL) {
+        int answer = on_full(core, job_class, ctx, is_range, jobs, deadline_ns);
+        if (answer < 0)
+            return -1;
+        result = (fp_submit_result)answer;
+        if (result == FP_SUBMIT_FULL)
+            result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs);
+    }
+    if (result == FP_SUBMIT_OK)
+        return 0;
+    set_refusal(core, result);
+    return -1;
+}
+
+int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int64_t jobs)
+{
+    return push(core, job_class, ctx, true, jobs);
+}
+
+/* on_full="caller_runs" and the queue is full: the job runs here, and is counted like any other. */
+static void run_on_caller(py_future *future)
+{
+    fp_pool *pool = future->core->pool;
+    fp_fetch_add(&pool->submitted_extra, UINT64_C(1), fp_relaxed);
+    fp_pool_note(pool, (future->native ? &py_native_job : &py_python_job)->run(future, NULL), 1);
+}
+
+/* Queues the future, leaving the caller's reference as it is. 0, or -1 with an exception. */
+static int submit_future(py_pool *core, py_future *future)
+{
+    const fp_job_class *job_class = future->native ? &py_native_job : &py_python_job;
+    Py_INCREF(future);
+    if (core->on_full == PY_ON_FULL_CALLER_RUNS) {
+        fp_submit_result result = fp_pool_submit(core->pool, job_class, future, false, 1);
+        if (result == FP_SUBMIT_FULL)
+            run_on_caller(future);
+        else if (result != FP_SUBMIT_OK)
+            set_refusal(core, result);
+        if (result == FP_SUBMIT_OK || result == FP_SUBMIT_FULL)
+            return 0;
+    } else if (push(core, job_class, future, false, 1) == 0) {
+        return 0;
+    }
+    Py_DECREF(future);
+    return -1;
+}
+
+/* The arguments after fn into the future: none, one, or a tuple; keywords into a dict. */
+static int fill_call(py_future *future, PyObject *fn, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    future->fn = Py_NewRef(fn);
+    if (count == 1) {
+        future->arg_count = 1;
+        future->args = Py_NewRef(args[0]);
+    } else if (count > 1) {
+        future->arg_count = 2;
+        if ((future->args = PyTuple_New(count)) == NULL)
+            return -1;
+        for (Py_ssize_t i = 0; i < count; i++)
+            PyTuple_SET_ITEM(future->args, i, Py_NewRef(args[i]));
+    }
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    if (named == 0)
+        return 0;
+    if ((future->kwargs = PyDict_New()) == NULL)
+        return -1;
+    for (Py_ssize_t i = 0; i < named; i++)
+        if (PyDict_SetItem(future->kwargs, PyTuple_GET_ITEM(names, i), args[count + i]) < 0)
+            return -1;
+    return 0;
+}
+
+static int fill_native(py_future *future, PyObject *kernel, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    if (names != NULL && PyTuple_GET_SIZE(names) != 0) {
+        PyErr_SetString(PyExc_TypeError, "a kernel takes no keyword arguments");
+        return -1;
+    }
+    py_native_call *call = py_kernel_prepare(kernel, args, count);
+    if (call == NULL)
+        return -1;
+    future->native = 1;
+    future->call = call;
+    future->fn = Py_NewRef(kernel); /* holds the code and the user data */
+    return 0;
+}
+
+/* A future for fn(*args, **kwargs), not yet queued. */
+static py_future *make(PyObject *self, const char *method, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    py_pool *core = ((py_core_object *)self)->core;
+    if (core == NULL) {
+        PyErr_SetString(py_errors_pool, "the pool was not initialised");
+        return NULL;
+    }
+    if (count == 0) {
+        PyErr_Format(PyExc_TypeError, "%s() needs a callable as its first argument, fn", method);
+        return NULL;
+    }
+    if (!PyCallable_Check(args[0])) {
+        PyErr_Format(PyExc_TypeError, "fn must be callable, not %.200s", Py_TYPE(args[0])->tp_name);
+        return NULL;
+    }
+    py_reap(core);
+    py_future *future = py_future_new();
+    if (future == NULL)
+        return NULL;
+    int bad = Py_TYPE(args[0]) == py_kernel_type ? fill_native(future, args[0], args + 1, count - 1, names)
+                                                 : fill_call(future, args[0], args + 1, count - 1, names);
+    future->core = core;
+    if (bad < 0)
+        Py_CLEAR(future);
+    return future;
+}
+
+static PyObject *core_submit(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    py_future *future = make(self, "submit", args, count, names);
+    if (future != NULL && submit_future(future->core, future) < 0)
+        Py_CLEAR(future);
+    return (PyObject *)future;
+}
+
+static PyObject *core_post(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    py_future *future = make(self, "post", args, count, names);
+    if (future == NULL)
+        return NULL;
+    future->posted = 1;
+    int refused = submit_future(future->core, future);
+    Py_DECREF(future);
+    if (refused < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* _submit_each(fn, items, star, futures): one job for each item, its future appended as soon as it is queued, so that the
+ * caller knows what was accepted when an error ends it. */
+static PyObject *core_submit_each(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    (void)count;
+    PyObject *fn = args[0], *items = args[1], *futures = args[3];
+    int star = args[2] == Py_True;
+    Py_ssize_t extra = star && PyList_GET_SIZE(items) > 0 ? PyTuple_GET_SIZE(PyList_GET_ITEM(items, 0)) : 1;
+    PyObject **call = PyMem_Malloc((size_t)(extra + 1) * sizeof *call);
+    if (call == NULL)
+        return PyErr_NoMemory();
+    call[0] = fn;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = PyList_GET_ITEM(items, i);
+        for (Py_ssize_t k = 0; k < extra; k++)
+            call[1 + k] = star ? PyTuple_GET_ITEM(item, k) : item;
+        py_future *future = make(self, "submit_many", call, 1 + extra, NULL);
+        bool bad = future == NULL || submit_future(future->core, future) < 0 ||
+                   PyList_Append(futures, (PyObject *)future) < 0;
+        Py_XDECREF(future);
+        if (bad) {
+            PyMem_Free(call);
+            return NULL;
+        }
+    }
+    PyMem_Free(call);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(submit_doc,
+"submit($self, fn, /, *args, **kwargs)\n--\n\n"
+"Queue fn(*args, **kwargs) and return its Future.\n\n"
+"Parameters\n----------\n"
+"fn : callable or Kernel\n    A Kernel runs without the interpreter; its arguments are scalars.\n\n"
+"Returns\n-------\nFuture\n\n"
+"Raises\n------\n"
+"TypeError\n    If fn is not callable.\n"
+"PoolShutdown\n    If the pool was shut down.\n"
+"BrokenThreadPool\n    If a worker's initializer failed.\n"
+"PoolOverloaded\n    If the queue is full and on_full is \"raise\".\n"
+"SubmitTimeout\n    If the queue stayed full for submit_timeout seconds.\n"
+"PoolError\n    In a forked child, or if the first worker could not be started. The job is not queued then.\n\n"
+"Notes\n-----\n"
+"Thread safety: from any thread, from signal handlers and destructors. Blocking: only while the queue is full, as on_full\n"
+"says. Cost: about a tenth of a microsecond.\n");
+PyDoc_STRVAR(post_doc,
+"post($self, fn, /, *args, **kwargs)\n--\n\n"
+"Queue fn(*args, **kwargs) and forget it: no future. A failure is logged, counted and given to on_error.\n\n"
+"Raises what submit raises.");
+
+static PyMethodDef core_methods[] = {
+    {"submit", (PyCFunction)(void (*)(void))core_submit, METH_FASTCALL | METH_KEYWORDS, submit_doc},
+    {"post", (PyCFunction)(void (*)(void))core_post, METH_FASTCALL | METH_KEYWORDS, post_doc},
+    {"_submit_each", (PyCFunction)(void (*)(void))core_submit_each, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+int py_core_add_methods(PyObject *core_type)
+{
+    for (PyMethodDef *method = core_methods; method->ml_name != NULL; method++) {
+        PyObject *descriptor = PyDescr_NewMethod((PyTypeObject *)core_type, method);
+        /* By way of the dict: Core is an extension type, whose attributes cannot be set. */
+        int bad = descriptor == NULL ||
+                  PyDict_SetItemString(((PyTypeObject *)core_type)->tp_dict, method->ml_name, descriptor) < 0;
+        Py_XDECREF(descriptor);
+        if (bad)
+            return -1;
+    }
+    PyType_Modified((PyTypeObject *)core_type);
+    return 0;
+}

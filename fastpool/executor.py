@@ -1,0 +1,40 @@
+"""The drop-in: change the import, keep the program."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+
+from fastpool import _arguments
+from fastpool.pool import Pool
+
+__all__ = ["ThreadPoolExecutor"]
+
+
+class ThreadPoolExecutor(Pool, concurrent.futures.ThreadPoolExecutor):
+    """`concurrent.futures.ThreadPoolExecutor` on fastpool: its arguments, its defaults, its unbounded queue.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        Most worker threads. Default: as in the standard library, 4 more than there are CPUs, at most 32.
+    thread_name_prefix : str, optional
+    initializer : callable, optional
+    initargs : tuple, optional
+
+    Notes
+    -----
+    A subclass of the standard class, so ``isinstance`` holds and ``loop.set_default_executor`` takes it. Everything that
+    `Pool` adds is there too.
+    """
+
+    def __init__(self, max_workers=None, thread_name_prefix="", initializer=None, initargs=()):
+        if max_workers is None:
+            cpus = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+            max_workers = min(32, cpus + 4)
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        _arguments.integer(max_workers, "max_workers", 1, 2**31)
+        super().__init__(max_workers, thread_name_prefix, initializer, initargs, queue_size=None)

@@ -1,0 +1,276 @@
+"""The pool."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import Any
+
+from fastpool import _arguments, _core, _streams
+from fastpool._hooks import Hooks, JobError
+from fastpool.errors import PoolError, PoolOverloaded
+from fastpool.metrics import Metrics
+
+__all__ = ["Pool"]
+
+_log = logging.getLogger("fastpool")
+_names = itertools.count()
+_LIMITS = _core.build_info()
+ON_FULL = ("block", "raise", "caller_runs", "discard_oldest")
+
+
+class Pool(_core.Core, Executor):
+    """A pool of native worker threads that run jobs: Python callables, or kernels without the interpreter.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        Most worker threads. Default: the CPUs this process may use (affinity, cgroup quota).
+    thread_name_prefix : str, optional
+        Of the workers' names: ``prefix_0``, ``prefix_1``, ... Default: ``fastpool-N``.
+    initializer : callable, optional
+        Called in each worker before its first job. If it raises, the pool is broken: queued jobs and further submits end
+        with `BrokenThreadPool`.
+    initargs : tuple, optional
+        Its arguments.
+    min_workers : int, optional
+        Fewest worker threads; more start while there is a backlog, and leave after `idle_timeout` without work. Default:
+        `max_workers`. Workers start with the first jobs, not with the pool.
+    queue_size : int or None, optional
+        How many accepted and not yet started jobs the pool holds, exactly; None: as many as come.
+    on_full : {"block", "raise", "caller_runs", "discard_oldest"}, optional
+        What a full queue does to a submit: wait up to `submit_timeout`, then raise `SubmitTimeout`; raise `PoolOverloaded` at
+        once; run the job in the submitting thread; cancel the oldest queued job.
+    submit_timeout : float, optional
+        Seconds; None: for ever.
+    idle_timeout : float, optional
+        Seconds.
+    on_error : callable, optional
+        Called with a `JobError`, in the worker, for each failure that no future carries.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be; the message names it.
+
+    Notes
+    -----
+    Thread safety: every method may be called from any thread, and submit and post from signal handlers and destructors
+    too. Blocking: submitting waits only while the queue is full. In a forked child all methods raise `PoolError`.
+
+    Method: jobs go through a lock-free ring (R. Nikolaev, DISC 2019) to workers that park on an eventcount; a worker takes
+    the interpreter once for a run of Python jobs. ``csrc/README.md`` walks through it.
+
+    Examples
+    --------
+    >>> import fastpool
+    >>> with fastpool.Pool(2) as pool:
+    ...     pool.submit(pow, 2, 10).result()
+    ...     list(pool.map(len, ["a", "bc", ""]))
+    1024
+    [1, 2, 0]
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple = (),
+        *,
+        min_workers: int | None = None,
+        queue_size: int | None = 8192,
+        on_full: str = "block",
+        submit_timeout: float | None = None,
+        job_timeout: float | None = None,
+        idle_timeout: float = 5.0,
+        on_error: Callable[[JobError], Any] | None = None,
+    ):
+        if max_workers is None:
+            max_workers = _core.usable_cpus()
+        most = _arguments.integer(max_workers, "max_workers", 1, _LIMITS["max_workers"])
+        least = most if min_workers is None else _arguments.integer(min_workers, "min_workers", 1, most)
+        size = 0 if queue_size is None else _arguments.integer(queue_size, "queue_size", 1, _LIMITS["queue_size_max"])
+        _arguments.choice(on_full, "on_full", ON_FULL)
+        _arguments.seconds(submit_timeout, "submit_timeout")
+        _arguments.seconds(idle_timeout, "idle_timeout")
+        if not isinstance(thread_name_prefix, str):
+            raise TypeError(f"thread_name_prefix must be a str, not {type(thread_name_prefix).__name__}")
+        for value, name in ((initializer, "initializer"), (on_error, "on_error")):
+            if value is not None:
+                _arguments.function(value, name)
+        if job_timeout is not None:
+            _arguments.seconds(job_timeout, "job_timeout")
+            raise NotImplementedError("job_timeout: deadlines are not in this version yet")
+        self._max_workers = most
+        self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
+        hooks = Hooks(self._thread_name_prefix, initializer, tuple(initargs), on_error)
+        self._open(hooks, most, least, size, on_full, submit_timeout, idle_timeout)
+
+    # submit and post are added to Core from _submit.c, with the interpreter's fast calling convention.
+
+    def submit_many(self, fn: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Any]:
+        """Queue ``fn(*args)`` for each args of ``zip(*iterables)`` and return the futures, in that order.
+
+        Raises
+        ------
+        TypeError
+            If `fn` is not callable, or no iterable is given.
+        PoolOverloaded, SubmitTimeout
+            If the queue is full and `on_full` says so. Its attribute ``futures`` has the jobs accepted before; those that
+            had not started are cancelled.
+
+        Notes
+        -----
+        The iterables are read to their end before the first job is queued, so an error in one queues nothing. One call
+        for many jobs is the cheap way to submit: see the README's table.
+        """
+        _arguments.function(fn)
+        items, star = _collect(iterables)
+        futures: list[Any] = []
+        try:
+            self._submit_each(fn, items, star, futures)
+        except PoolOverloaded as error:
+            for future in futures:
+                future.cancel()
+            error.futures = futures
+            raise
+        return futures
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """The results of ``fn(*args)`` for each args of ``zip(*iterables)``, in order: Executor.map of Python 3.14.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds from this call until which each result must be there, else `TimeoutError`.
+        chunksize : int, optional
+            Calls that a worker claims at a time. 1 is as fast as any here; more keeps neighbours on one worker.
+        buffersize : int, optional
+            Read the iterables lazily, with at most this many calls submitted and not yet yielded.
+
+        Notes
+        -----
+        Without `buffersize` the iterables are read at once, as the standard map does, and all calls take one place in the
+        queue together. An error, or closing the iterator, cancels the calls that have not started.
+        """
+        _arguments.function(fn)
+        deadline_ns = _core.deadline_from(timeout)
+        grain = _arguments.integer(chunksize, "chunksize", 1, 2**31)
+        if buffersize is not None:
+            _arguments.integer(buffersize, "buffersize", 1, 2**31)
+            return _streams.ordered(self, fn, iterables, buffersize, deadline_ns)
+        items, star = _collect(iterables)
+        return self._map(fn, items, star, grain, deadline_ns)
+
+    def imap_unordered(
+        self, fn: Callable[..., Any], *iterables: Iterable[Any], chunksize: int = 1, buffersize: int | None = None
+    ) -> Iterator[Any]:
+        """The results of ``fn(*args)`` for each args of ``zip(*iterables)``, as they come.
+
+        Parameters
+        ----------
+        chunksize : int, optional
+            Calls to a job.
+        buffersize : int, optional
+            Most jobs submitted and not yet yielded. Default: 4 for each worker. The iterables are read no further ahead than
+            that, so a slow reader slows the pool and nothing piles up.
+
+        Notes
+        -----
+        The first error is raised where its result would have come, and cancels what has not started; so does closing the
+        iterator.
+        """
+        _arguments.function(fn)
+        grain = _arguments.integer(chunksize, "chunksize", 1, 2**31)
+        size = 4 * self._max_workers if buffersize is None else _arguments.integer(buffersize, "buffersize", 1, 2**31)
+        return _streams.unordered(self, fn, iterables, grain, size)
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is queued or running; False if `timeout` seconds were not enough. The pool stays open.
+
+        Raises
+        ------
+        PoolError
+            If called from a job of this pool, which would wait for itself.
+        """
+        self._not_from_a_job("wait_idle")
+        return self._wait_idle(timeout)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None) -> bool:
+        """Refuse new jobs, and end: run what is queued, or cancel it.
+
+        Parameters
+        ----------
+        wait : bool, optional
+            Return only when the workers have ended.
+        cancel_futures : bool, optional
+            Cancel the queued jobs instead of running them.
+        timeout : float, optional
+            Seconds to drain; then what is left in the queue is cancelled. Running jobs are waited for no longer either.
+
+        Returns
+        -------
+        bool
+            True when all workers have ended.
+
+        Raises
+        ------
+        PoolError
+            If called with ``wait=True`` from a job of this pool, which would wait for itself.
+
+        Notes
+        -----
+        May be called twice, from any thread, and from a signal handler.
+        """
+        _arguments.seconds(timeout, "timeout")
+        if wait:
+            self._not_from_a_job("shutdown(wait=True)")
+        self._close()
+        if cancel_futures:
+            self._discard_queued()
+        if not wait:
+            return self._wait_ended(0)
+        if self._wait_ended(timeout):
+            return True
+        self._discard_queued()
+        return self._wait_ended(0)
+
+    def metrics(self) -> Metrics:
+        """A snapshot of the pool's counters and histograms."""
+        return Metrics._from_core(self._read_metrics())
+
+    def _not_from_a_job(self, method: str) -> None:
+        if self._on_own_worker():
+            raise PoolError(f"{method} was called from a job of the same pool: it would wait for itself")
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exc_info):
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, functools.partial(self.shutdown, wait=True))
+        return None
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._thread_name_prefix!r} max_workers={self._max_workers}>"
+
+
+def _collect(iterables: tuple[Iterable[Any], ...]) -> tuple[list[Any], bool]:
+    """The arguments of all calls: plain, or as tuples (then True)."""
+    if not iterables:
+        return [], False
+    if len(iterables) == 1:
+        return list(iterables[0]), False
+    return list(zip(*iterables)), True
