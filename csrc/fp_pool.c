@@ -100,7 +100,8 @@ static bool start_worker(fp_pool *pool)
 bool fp_pool_is_empty(fp_pool *pool)
 {
     fp_queue_head head;
-    return !fp_queue_peek(&pool->queue, &head) && fp_overflow_count(&pool->overflow) == 0;
+    /* The overflow first: a job that is moved on meanwhile is in the ring before it leaves the count. */
+    return fp_overflow_count(&pool->overflow) == 0 && !fp_queue_peek(&pool->queue, &head);
 }
 
 void fp_pool_wake(fp_pool *pool)
@@ -249,9 +250,15 @@ void fp_pool_break(fp_pool *pool)
     fp_eventcount_notify_all(&pool->room);
 }
 
+/* No thread will want the lock again. `live` does not tell: a worker that is not needed counts itself out of it early. */
 static bool all_left(fp_pool *pool)
 {
-    return fp_load(&pool->live, fp_seq_cst) == 0;
+    bool running = false;
+    fp_mutex_lock(&pool->lock);
+    for (uint32_t i = 0; i < pool->made; i++)
+        running = running || fp_load(&pool->workers[i]->running_loop, fp_seq_cst);
+    fp_mutex_unlock(&pool->lock);
+    return !running;
 }
 
 bool fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why)

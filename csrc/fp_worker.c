@@ -139,11 +139,12 @@ static void serve_range(fp_worker *worker, fp_queue_head head)
             job.job_class->run(job.ctx, worker);
             fp_store(&metrics->running, 0, fp_relaxed);
         }
-        if (fp_queue_close(queue, head))
-            fp_eventcount_notify_one(&worker->pool->room);
+        fp_queue_close(queue, head);
     }
-    if (fp_queue_leave(queue, head))
+    if (fp_queue_leave(queue, head)) { /* only now is there room: the record was in use to the last */
+        fp_eventcount_notify_one(&worker->pool->room);
         job.job_class->end(job.ctx, worker);
+    }
     worker->now_ticks = fp_clock_ticks();
 }
 
@@ -164,11 +165,12 @@ static bool spin(fp_worker *worker)
         return false; /* somebody else spins, or is on the way */
     worker->searching = true;
     int64_t until_ns = fp_os_now_ns() + pool->options.spin_ns;
+    unsigned round = 0;
     do
         for (int i = 0; i < 8; i++) {
             if (!fp_pool_is_empty(pool))
                 return true;
-            fp_cpu_pause();
+            fp_backoff(&round);
         }
     while (fp_load(&pool->state, fp_relaxed) == FP_POOL_OPEN && fp_os_now_ns() < until_ns);
     return false;
@@ -291,9 +293,9 @@ static void *worker_main(void *arg)
     if (host->worker_stop != NULL)
         host->worker_stop(host->arg, worker);
     fp_fetch_sub(&pool->awake, 1, fp_relaxed);
-    fp_store(&worker->running_loop, false, fp_release);
     if (why == DRAINED) /* one that is not needed has counted itself out already */
         fp_fetch_sub(&pool->live, 1, fp_seq_cst);
+    fp_store(&worker->running_loop, false, fp_seq_cst); /* N1 of `ended` */
     fp_eventcount_notify_all(&pool->ended);
     fp_pool_release(pool);
     return NULL;

@@ -73,13 +73,15 @@ typedef struct py_future {
     py_pool *core;      /* followed only while the job has not ended; NULL in a future that a user made */
     PyObject *fn;       /* the callable or kernel, until run */
     PyObject *args;     /* see arg_count; after a failure: the traceback to raise with */
-    PyObject *kwargs;   /* dict or NULL */
+    union {
+        PyObject *kwargs;             /* dict or NULL */
+        struct py_future *next_reap;  /* native, ended: see py_reap */
+    };
     union {
         PyObject *value;                    /* result or exception */
         struct py_native_call *call;        /* native: arguments and result */
     };
     fp_atomic(PyObject *) extras;           /* fastpool._extras.Extras: condition, waiters, callbacks; or NULL */
-    struct py_future *next_reap;
 } py_future;
 
 extern PyTypeObject *py_future_type;

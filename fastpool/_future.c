@@ -263,11 +263,12 @@ static bool spin_until_final(py_future *future)
     if (py_spin_ns == 0)
         return false;
     int64_t until_ns = fp_os_now_ns() + py_spin_ns;
+    unsigned round = 0;
     do
-        for (int i = 0; i < 16; i++) {
+        for (int i = 0; i < 8; i++) {
             if (is_final(fp_load(&future->state, fp_acquire)))
                 return true;
-            fp_cpu_pause();
+            fp_backoff(&round);
         }
     while (fp_os_now_ns() < until_ns);
     return false;

@@ -134,6 +134,7 @@ void py_reap(py_pool *core)
     py_future *future = fp_exchange(&core->reap, NULL, fp_acquire);
     while (future != NULL) {
         py_future *next = future->next_reap;
+        future->kwargs = NULL;
         py_future_drop_call(future);
         Py_DECREF(future);
         future = next;
