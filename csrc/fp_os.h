@@ -12,7 +12,7 @@
 typedef enum fp_wait_result {
     FP_WAIT_WOKEN,       /* woken, or the word no longer had the expected value */
     FP_WAIT_TIMED_OUT,   /* the deadline passed */
-    FP_WAIT_INTERRUPTED, /* a signal arrived */
+    FP_WAIT_INTERRUPTED, /* a signal arrived; only some systems notice, so who has to know of signals waits in slices */
 } fp_wait_result;
 
 /* No deadline. Deadlines are absolute, in nanoseconds of fp_os_now_ns(). */

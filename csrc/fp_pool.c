@@ -184,36 +184,58 @@ fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns)
     return fp_eventcount_wait(&pool->room, key, deadline_ns);
 }
 
+void fp_pool_leave_range(fp_pool *pool, fp_queue_head head, const fp_started *job, fp_worker *worker)
+{
+    if (!fp_queue_leave(&pool->queue, head))
+        return;
+    fp_eventcount_notify_one(&pool->room); /* only now: the record was in use to the last */
+    job->job_class->end(job->ctx, worker);
+}
+
+static void discard_here(fp_pool *pool, const fp_started *job)
+{
+    fp_pool_note(pool, FP_CANCELLED, (uint64_t)job->job_class->discard(job->ctx, FP_DISCARD_CANCELLED));
+}
+
+static bool end_single(fp_pool *pool, fp_queue_head head, bool run)
+{
+    fp_started job;
+    if (!fp_queue_take(&pool->queue, head, &job))
+        return false;
+    fp_eventcount_notify_one(&pool->room); /* before it runs, which may take long */
+    if (run)
+        fp_pool_note(pool, job.job_class->run(job.ctx, NULL), 1);
+    else
+        discard_here(pool, &job);
+    return true;
+}
+
+static bool end_range(fp_pool *pool, fp_queue_head head, bool run)
+{
+    fp_started job;
+    if (!fp_queue_join(&pool->queue, head, &job))
+        return false;
+    bool is_head = fp_queue_is_head(&pool->queue, head);
+    if (is_head) {
+        if (run)
+            job.job_class->run(job.ctx, NULL);
+        else
+            discard_here(pool, &job);
+        fp_queue_close(&pool->queue, head);
+    }
+    fp_pool_leave_range(pool, head, &job, NULL);
+    return is_head;
+}
+
 /* Ends one queued job on the calling thread: runs it, or discards what of it has not started. */
 static bool end_oldest(fp_pool *pool, bool run)
 {
     fp_queue_head head;
-    fp_started job;
-    fp_overflow_refill(&pool->overflow, &pool->queue);
-    for (;;) {
+    do {
+        fp_overflow_refill(&pool->overflow, &pool->queue);
         if (!fp_queue_peek(&pool->queue, &head))
             return false;
-        if (!(head.kind & FP_JOB_RANGE)) {
-            if (!fp_queue_take(&pool->queue, head, &job))
-                continue;
-            if (run)
-                fp_pool_note(pool, job.job_class->run(job.ctx, NULL), 1);
-            else
-                fp_pool_note(pool, FP_CANCELLED, (uint64_t)job.job_class->discard(job.ctx, FP_DISCARD_CANCELLED));
-            break;
-        }
-        if (!fp_queue_join(&pool->queue, head, &job))
-            continue;
-        if (run)
-            job.job_class->run(job.ctx, NULL);
-        else
-            fp_pool_note(pool, FP_CANCELLED, (uint64_t)job.job_class->discard(job.ctx, FP_DISCARD_CANCELLED));
-        fp_queue_close(&pool->queue, head);
-        if (fp_queue_leave(&pool->queue, head))
-            job.job_class->end(job.ctx, NULL);
-        break;
-    }
-    fp_eventcount_notify_one(&pool->room);
+    } while (!(head.kind & FP_JOB_RANGE ? end_range(pool, head, run) : end_single(pool, head, run)));
     fp_pool_told_idle(pool);
     return true;
 }

@@ -149,6 +149,7 @@ static inline bool fp_pool_is_forked(const fp_pool *pool)
 void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs);
 
 /* Of workers (fp_worker.c). */
+void fp_pool_leave_range(fp_pool *pool, fp_queue_head head, const fp_started *job, struct fp_worker *worker);
 void fp_pool_wake(fp_pool *pool);
 bool fp_pool_is_empty(fp_pool *pool);
 void fp_pool_break(fp_pool *pool);

@@ -60,7 +60,7 @@ bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx
     fp_set(&record->ctx, ctx);
     fp_set(&record->submitted_ticks, now_ticks);
     if (kind & FP_JOB_RANGE)
-        fp_store(&record->join, FP_JOIN_OPEN, fp_release);
+        fp_store(&record->join, FP_JOIN_OPEN, FP_QUEUE_OPEN);
     fp_ring_enqueue(&queue->ready, index << FP_JOB_KIND_BITS | kind); /* Q3 */
     return true;
 }
@@ -108,9 +108,14 @@ bool fp_queue_join(fp_queue *queue, fp_queue_head head, fp_started *job)
     do
         if (!(join & FP_JOIN_OPEN))
             return false;
-    while (!fp_cas(&record->join, &join, join + 1, fp_acquire, fp_relaxed)); /* J1 */
+    while (!fp_cas(&record->join, &join, join + 1, FP_QUEUE_JOIN, fp_relaxed)); /* J1 */
     copy_out(record, job);
     return true;
+}
+
+bool fp_queue_is_head(fp_queue *queue, fp_queue_head head)
+{
+    return fp_ring_is_head(&queue->ready, head.head);
 }
 
 bool fp_queue_close(fp_queue *queue, fp_queue_head head)
@@ -123,7 +128,7 @@ bool fp_queue_close(fp_queue *queue, fp_queue_head head)
 
 bool fp_queue_leave(fp_queue *queue, fp_queue_head head)
 {
-    if (fp_fetch_sub(&record_of(queue, head)->join, UINT32_C(1), fp_acq_rel) != 1) /* J3 */
+    if (fp_fetch_sub(&record_of(queue, head)->join, UINT32_C(1), FP_QUEUE_LEAVE) != 1) /* J3 */
         return false;
     give_back(queue, head);
     return true;

@@ -10,17 +10,34 @@
  * "Full"     linearises at the `free` ring's D2, "empty" at the `ready` ring's D2.
  *
  * Ranges     A worker that finds a range at the head joins it: it raises the record's `join` count while the record is
- *            open, which only the range at hand can be, for take closes it. ctx is good from join to leave; the last to
- *            leave a closed record gives it back and ends the range.
- *   J1 join    CAS join: open|n -> open|n+1      acquire: pairs with OPEN in Q2 (ctx)
+ *            open. From then on the record is not reused, so ctx is good from join to leave. Between the peek and the join
+ *            the record may have come to hold a younger range, perhaps one that is not enqueued yet: whoever has joined
+ *            asks whether its head is still the head, and else only leaves. The last to leave a closed record gives it
+ *            back and ends the range.
+ *   J1 join    CAS join: open|n -> open|n+1
  *   J2 close   take (D3), then clear open        by a worker that is inside
- *   J3 leave   fetch_sub -> was 1, closed: the record is mine to free     acq_rel: after all that others did inside
+ *   J3 leave   fetch_sub -> was 1, closed: the record is mine to free
+ *
+ * Order pairs (label: store -> load: what it publishes)
+ *   FP_QUEUE_OPEN -> FP_QUEUE_JOIN   Q2 -> J1: the record's fields; and that the record's last holder was taken (D3), so
+ *                                    that a stale head is seen to be stale
+ *   FP_QUEUE_LEAVE                   J3 -> J3: all that others did inside, to the last one out, who ends the range
  */
 #ifndef FP_QUEUE_H
 #define FP_QUEUE_H
 
 #include "fp_job.h"
 #include "fp_ring.h"
+
+#ifndef FP_QUEUE_OPEN
+#define FP_QUEUE_OPEN fp_release
+#endif
+#ifndef FP_QUEUE_JOIN
+#define FP_QUEUE_JOIN fp_acquire
+#endif
+#ifndef FP_QUEUE_LEAVE
+#define FP_QUEUE_LEAVE fp_acq_rel
+#endif
 
 #define FP_JOIN_OPEN UINT32_C(0x80000000)
 enum { FP_QUEUE_MOST = 1 << 23 }; /* records; an index and its kind must fit FP_RING_VALUE_BITS */
@@ -57,8 +74,12 @@ bool fp_queue_peek(fp_queue *queue, fp_queue_head *head);
 /* Q4-Q6, of a head that is no range. False when another worker was first. */
 bool fp_queue_take(fp_queue *queue, fp_queue_head head, fp_started *job);
 
-/* J1. The range's job, or false when it is gone. */
+/* J1. The job of the range that the record holds, or false when it holds none. Only where fp_queue_is_head() still holds
+ * after it is that the range which peek saw; in either case leave it. */
 bool fp_queue_join(fp_queue *queue, fp_queue_head head, fp_started *job);
+
+/* True while nobody has taken or closed what peek saw. */
+bool fp_queue_is_head(fp_queue *queue, fp_queue_head head);
 
 /* J2, inside: no job of the range is left to start, so the next in the queue moves up. False when that was done already. */
 bool fp_queue_close(fp_queue *queue, fp_queue_head head);

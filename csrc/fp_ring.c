@@ -88,6 +88,11 @@ bool fp_ring_take(fp_ring *ring, fp_ring_head head)
     return fp_cas(&ring->dequeue_pos, &expected, head.position + 1, FP_RING_TAKE, fp_relaxed);
 }
 
+bool fp_ring_is_head(fp_ring *ring, fp_ring_head head)
+{
+    return fp_load(&ring->dequeue_pos, FP_RING_POSITION) == head.position;
+}
+
 uint64_t fp_ring_size(fp_ring *ring)
 {
     /* dequeue_pos first, and still enqueue_pos may lag behind it by an item that is taken already. */

@@ -90,6 +90,9 @@ bool fp_ring_peek(fp_ring *ring, fp_ring_head *head);
 /* Takes the item that peek saw. False when another consumer was first. */
 bool fp_ring_take(fp_ring *ring, fp_ring_head head);
 
+/* True while the item that peek saw has not been taken. */
+bool fp_ring_is_head(fp_ring *ring, fp_ring_head head);
+
 /* Items in the ring: exact when nobody else is at work, else a value that was true near the call. */
 uint64_t fp_ring_size(fp_ring *ring);
 

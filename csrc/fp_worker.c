@@ -125,26 +125,21 @@ static void serve_single(fp_worker *worker, fp_queue_head head)
 static void serve_range(fp_worker *worker, fp_queue_head head)
 {
     fp_queue *queue = &worker->pool->queue;
-    fp_worker_metrics *metrics = worker->metrics;
     fp_started job;
     if (!fp_queue_join(queue, head, &job))
         return;
-    /* The record may by now hold another range than peek saw, one that wants the other kind of worker. */
-    if (!!(job.job_class->kind & FP_JOB_ATTACHED) == worker->attached) {
+    if (fp_queue_is_head(queue, head)) {
         found_work(worker, true); /* a range is work for all */
         if (is_broken(worker)) {
             discard_job(worker, &job);
         } else {
-            fp_store(&metrics->running, 1, fp_relaxed);
+            fp_store(&worker->metrics->running, 1, fp_relaxed);
             job.job_class->run(job.ctx, worker);
-            fp_store(&metrics->running, 0, fp_relaxed);
+            fp_store(&worker->metrics->running, 0, fp_relaxed);
         }
         fp_queue_close(queue, head);
     }
-    if (fp_queue_leave(queue, head)) { /* only now is there room: the record was in use to the last */
-        fp_eventcount_notify_one(&worker->pool->room);
-        job.job_class->end(job.ctx, worker);
-    }
+    fp_pool_leave_range(worker->pool, head, &job, worker);
     worker->now_ticks = fp_clock_ticks();
 }
 
@@ -197,13 +192,19 @@ static bool leave_idle(fp_pool *pool)
     return false;
 }
 
+static int64_t idle_deadline(fp_pool *pool)
+{
+    int64_t now_ns = fp_os_now_ns();
+    return pool->options.idle_ns < FP_FOREVER - now_ns ? now_ns + pool->options.idle_ns : FP_FOREVER;
+}
+
 enum parked { LOOK_AGAIN, DRAINED, UNNEEDED };
 
 static enum parked park(fp_worker *worker)
 {
     fp_pool *pool = worker->pool;
     bool surplus = fp_load(&pool->live, fp_relaxed) > pool->options.min_workers;
-    int64_t deadline_ns = surplus ? fp_os_now_ns() + pool->options.idle_ns : FP_FOREVER;
+    int64_t deadline_ns = surplus ? idle_deadline(pool) : FP_FOREVER;
     uint32_t key = fp_eventcount_prepare(&pool->work); /* K1 */
     worker->searching = false;
     fp_store(&pool->searching, 0, fp_seq_cst); /* K2: whoever set it, this worker looks after the clearing */
@@ -231,8 +232,12 @@ static enum parked rest(fp_worker *worker)
         worker->now_ticks = fp_clock_ticks();
         return LOOK_AGAIN;
     }
-    if (host->idle != NULL)
+    if (host->idle != NULL) {
+        /* It may take a while: nobody is to rely on this worker's looking meanwhile. park() looks again. */
+        worker->searching = false;
+        fp_store(&worker->pool->searching, 0, fp_seq_cst);
         host->idle(host->arg, worker);
+    }
     enum parked parked = park(worker);
     worker->now_ticks = fp_clock_ticks();
     return parked;

@@ -32,7 +32,6 @@ typedef struct fp_worker {
     bool searching;           /* holds pool->searching */
     uint64_t now_ticks;       /* when the last job ended, or the worker woke */
     uint64_t pulse_ticks;     /* when the host's pulse was last called */
-    void *host_data;          /* the host's own, for this worker */
     fp_worker_metrics *metrics;
 } fp_worker;
 
