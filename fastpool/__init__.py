@@ -25,10 +25,9 @@ from fastpool.errors import (
 )
 from fastpool._version import __version__
 from fastpool.executor import ThreadPoolExecutor
+from fastpool.kernel import Kernel, kernel
 from fastpool.metrics import Histogram, Metrics
 from fastpool.pool import Pool
-
-
 
 __all__ = [
     "BrokenThreadPool",
@@ -37,6 +36,7 @@ __all__ = [
     "Histogram",
     "JobError",
     "JobTimeout",
+    "Kernel",
     "Metrics",
     "NativeJobError",
     "Pool",
@@ -46,6 +46,7 @@ __all__ = [
     "SubmitTimeout",
     "ThreadPoolExecutor",
     "__version__",
+    "kernel",
 ]
 
 

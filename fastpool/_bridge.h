@@ -40,7 +40,10 @@ py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_f
 /* Closes the pool, lets go of it, and drops hooks. Workers that still drain keep what they need. */
 void py_pool_destroy(py_pool *core);
 
-/* Every pool of the process: close, then wait until the workers have left. -1 with an exception when interrupted. */
+/* Once, at import. -1 with an exception. */
+int py_host_init(void);
+
+/* Every pool of the process, at its end: close, then wait until the workers have left. -1 with an exception when interrupted. */
 int py_pools_drain_all(void);
 
 /* ---- the future ---- */
@@ -60,6 +63,13 @@ enum {
     PY_TRACKED = 64,   /* known to the garbage collector */
 };
 
+/* What a future's job is made of. It stays for the future's life. */
+enum {
+    PY_CALLABLE, /* fn(*args, **kwargs) */
+    PY_KERNEL,   /* one native job on scalars: `call` is set, and fn is the kernel */
+    PY_ARRAY,    /* a native job for each element: fn is the capsule of a py_array_job, args what else must live */
+};
+
 typedef struct py_future {
     PyObject_HEAD
 #if PY_VERSION_HEX < 0x030C0000
@@ -68,19 +78,19 @@ typedef struct py_future {
     fp_atomic(uint32_t) state;
     uint8_t arg_count;  /* 0: none; 1: `args` is the argument itself; 2: `args` is a tuple */
     uint8_t posted;     /* no one holds this future: failures go to the hooks */
-    uint8_t native;     /* runs without the interpreter: `call` is set */
+    uint8_t kind;       /* PY_CALLABLE, PY_KERNEL, PY_ARRAY */
     uint8_t generation; /* fp_os_fork_generation when it was made */
     py_pool *core;      /* followed only while the job has not ended; NULL in a future that a user made */
-    PyObject *fn;       /* the callable or kernel, until run */
-    PyObject *args;     /* see arg_count; after a failure: the traceback to raise with */
+    PyObject *fn;       /* see kind; until run */
     union {
-        PyObject *kwargs;             /* dict or NULL */
-        struct py_future *next_reap;  /* native, ended: see py_reap */
+        PyObject *args;              /* see arg_count; after a failure: the traceback to raise with */
+        struct py_native_call *call; /* PY_KERNEL, unless it failed: arguments and result */
     };
     union {
-        PyObject *value;                    /* result or exception */
-        struct py_native_call *call;        /* native: arguments and result */
+        PyObject *kwargs;            /* PY_CALLABLE: dict or NULL */
+        struct py_future *next_reap; /* the others, when the queue has done with them: see py_reap */
     };
+    PyObject *value;                        /* result or exception; PY_ARRAY: the output array, from the start */
     fp_atomic(PyObject *) extras;           /* fastpool._extras.Extras: condition, waiters, callbacks; or NULL */
 } py_future;
 
@@ -113,7 +123,7 @@ bool py_future_cancel(py_future *future);
 /* Waits. 1: ended; 0: timed out; -1: interrupted, exception set. A worker of the same pool helps instead of waiting. */
 int py_future_wait(py_future *future, int64_t deadline_ns);
 
-/* Drops fn, args and kwargs. */
+/* Drops fn, args, call and kwargs. Not of a PY_ARRAY that is queued. */
 void py_future_drop_call(py_future *future);
 
 /* Times of the public interface. A deadline from an object: None or inf is FP_FOREVER. -1 with an exception that names
@@ -129,10 +139,14 @@ extern const fp_job_class py_native_job;
 /* The exception now set, taken and normalised. */
 PyObject *py_take_exception(void);
 
-/* Runs a pending future on the calling thread, which is not its worker: counts it with the pool. */
+/* Runs a started future, no PY_ARRAY, on the calling thread, which is not its worker: counts it with the pool. Attached. */
 void py_job_run_here(py_future *future);
 
-/* Drops references that native jobs have left. Attached. */
+/* True on a worker of this pool. */
+bool py_on_own_worker(py_pool *core);
+
+/* Hands the queue's reference to a native job to the next thread that is attached anyway; and drops those. */
+void py_leave_to_reaper(py_future *future, py_pool *core);
 void py_reap(py_pool *core);
 
 /* A native job's arguments and result. Filled in by the kernel's half of _core.pyx. */
@@ -220,5 +234,28 @@ int py_batch_reason(py_batch *batch);
 
 /* Lets no further call start, and counts those as cancelled. */
 void py_batch_cancel_counted(py_batch *batch);
+
+/* ---- arrays (_array.c) ---- */
+
+#include "fp_loops.h"
+
+typedef struct py_array_job {
+    fp_range range;
+    fp_atomic(int64_t) unfinished; /* elements; who takes it to 0 ends the future */
+    fp_atomic(int) discarded;      /* 0, or 1 + fp_discard_reason */
+    int64_t grain;                 /* elements to a chunk; 0: by measurement */
+    py_future *future;             /* borrowed; the queue holds it as long as it holds the job */
+    fp_elementwise work;           /* filled in by the kernel's half of _core.pyx */
+} py_array_job;
+
+/* A job to fill in, and the capsule that owns it. */
+PyObject *py_array_job_new(py_array_job **job);
+
+/* Lets no further element start, and counts those as cancelled. While the pool is there. */
+void py_array_cancel(py_pool *core, PyObject *capsule);
+
+/* Queues n elements of the capsule's job. `owners` live until it has ended. The future of `out`, or NULL with an exception.
+ * From a job of the same pool, this worker takes part at once: it may be the only one. */
+PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
 
 #endif

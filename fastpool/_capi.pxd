@@ -68,7 +68,7 @@ cdef extern from "_bridge.h":
         uint64_t panics
     ctypedef struct py_native_call:
         int (*invoke)(py_native_call *call) noexcept nogil
-        PyObject *(*box)(py_native_call *call) noexcept
+        PyObject *(*box)(py_native_call *call) except NULL
         int status
     ctypedef struct py_batch:
         pass
@@ -77,8 +77,9 @@ cdef extern from "_bridge.h":
     enum: PY_BATCH_EXCEPTION
     PyTypeObject *py_future_type
     PyTypeObject *py_kernel_type
-    py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count) noexcept
+    py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count) except NULL
     int py_errors_init(object errors) except -1
+    int py_host_init() except -1
     int64_t py_spin_ns
     int py_future_init(object standard_future, object extras_factory, object announce) except -1
     int py_deadline_from(object timeout, const char *name, int64_t *deadline_ns) except -1

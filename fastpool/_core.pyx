@@ -4,12 +4,17 @@
 # read and ended. Bad arguments are turned away in pool.py, before they come this far.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.object cimport PyObject
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
 from libc.stdlib cimport free, malloc
+
+cimport numpy as cnp
 
 from fastpool._capi cimport *
 
 import concurrent.futures as _futures
+import operator as _operator
 
 from fastpool import _extras, errors as _errors
 
@@ -223,6 +228,9 @@ cdef class MapIterator:
             py_batch_cancel_counted(self.batch.batch)
 
 
+include "_kernel.pxi"
+
+
 def deadline_from(timeout):
     """An absolute time in nanoseconds for `timeout` seconds from now."""
     cdef int64_t deadline_ns
@@ -273,10 +281,14 @@ cdef int _set_spin() except -1:
 
 
 cdef int _wire() except -1:
+    global py_kernel_type, py_kernel_prepare
     cdef Core probe = Core.__new__(Core)
     if <char *>&probe.core - <char *><PyObject *>probe != sizeof(PyObject):
         raise ImportError("fastpool: Core is not laid out as _bridge.h says")
+    cnp.import_array()
     py_errors_init(_errors)
+    py_host_init()
+    py_kernel_type, py_kernel_prepare = <PyTypeObject *>Kernel, _prepare
     py_future_init(_futures.Future, _extras.Extras, _extras.announce)
     return py_core_add_methods(Core)
 

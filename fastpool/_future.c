@@ -99,15 +99,22 @@ static void clear_dict(PyObject *self)
 #endif
 }
 
+/* Of the union of args and call: a kernel that failed has given up its call, and has a traceback there. */
+static bool has_call(py_future *future)
+{
+    return future->kind == PY_KERNEL && py_future_phase(future) != PY_FAILED;
+}
+
 static int future_traverse(PyObject *self, visitproc visit, void *arg)
 {
     py_future *future = (py_future *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(future->fn);
-    Py_VISIT(future->args);
-    Py_VISIT(future->kwargs);
-    if (!future->native)
-        Py_VISIT(future->value);
+    if (!has_call(future))
+        Py_VISIT(future->args);
+    if (future->kind == PY_CALLABLE) /* else it is next_reap, which a detached worker may be writing just now */
+        Py_VISIT(future->kwargs);
+    Py_VISIT(future->value);
     Py_VISIT(fp_load(&future->extras, fp_relaxed));
     return visit_dict(self, visit, arg);
 }
@@ -115,25 +122,20 @@ static int future_traverse(PyObject *self, visitproc visit, void *arg)
 void py_future_drop_call(py_future *future)
 {
     Py_CLEAR(future->fn);
-    Py_CLEAR(future->args);
-    Py_CLEAR(future->kwargs);
-}
-
-static void drop_value(py_future *future)
-{
-    if (future->native) {
-        future->native = 0;
+    if (has_call(future)) {
         PyMem_RawFree(future->call);
         future->call = NULL;
     }
-    Py_CLEAR(future->value);
+    Py_CLEAR(future->args);
+    if (future->kind == PY_CALLABLE)
+        Py_CLEAR(future->kwargs);
 }
 
 static int future_clear(PyObject *self)
 {
     py_future *future = (py_future *)self;
     py_future_drop_call(future);
-    drop_value(future);
+    Py_CLEAR(future->value);
     Py_XDECREF(fp_exchange(&future->extras, NULL, fp_relaxed));
     clear_dict(self);
     return 0;
@@ -215,8 +217,9 @@ bool py_future_cancel(py_future *future)
         if ((state & PY_PHASE) != PY_PENDING)
             return false;
     while (!fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | PY_RUNNING, fp_acquire, fp_relaxed));
-    /* It is ours now, as if it ran. */
-    py_future_drop_call(future);
+    /* It is ours now, as if it ran. An array's job is the queue's as well: it goes when the queue has come to it. */
+    if (future->kind != PY_ARRAY)
+        py_future_drop_call(future);
     if (end(future, PY_CANCELLED_AND_NOTIFIED))
         py_future_announce(future);
     return true;
@@ -292,10 +295,8 @@ static void sleep_once(py_future *future, int64_t until_ns)
 /* A worker that waits for a job of its own pool runs it, if no one has begun to: else all could wait for each other. */
 static bool help(py_future *future)
 {
-    fp_worker *worker = fp_worker_current();
-    if (worker == NULL || worker->pool->host.arg != future->core || future->native)
-        return false;
-    if (!py_future_start(future))
+    /* An array's worker has taken part when it submitted it; what is left of that runs. */
+    if (future->core == NULL || !py_on_own_worker(future->core) || future->kind == PY_ARRAY || !py_future_start(future))
         return false;
     py_job_run_here(future);
     return true;
@@ -394,7 +395,7 @@ static PyObject *raise_stored(py_future *future)
 
 static PyObject *value_of(py_future *future)
 {
-    return future->native ? future->call->box(future->call) : Py_NewRef(future->value);
+    return future->kind == PY_KERNEL ? future->call->box(future->call) : Py_NewRef(future->value);
 }
 
 /* Waits for the end and returns its phase, or -1 with TimeoutError, CancelledError or what interrupted it. */

@@ -38,11 +38,12 @@ int py_errors_init(PyObject *errors)
     return 0;
 }
 
-typedef struct thread_state {
+/* A worker's tie to the interpreter. */
+static _Thread_local struct {
     PyGILState_STATE gil;
     PyThreadState *state; /* valid while detached */
     PyObject *hooks;      /* the worker's own reference */
-} thread_state;
+} mine;
 
 /* A warm worker waits this long for someone to let go of the interpreter before it asks for it. */
 enum { COURTESY_NS = 5000 };
@@ -63,19 +64,18 @@ static void await_interpreter(void)
 
 static void attach(void *arg, fp_worker *worker, bool warm)
 {
-    thread_state *mine = worker->host_data;
+    (void)worker;
     if (warm)
         await_interpreter();
     fp_fetch_add(&py_attached_workers, 1, fp_relaxed);
-    PyEval_RestoreThread(mine->state);
+    PyEval_RestoreThread(mine.state);
     py_reap(arg);
 }
 
 static void detach(void *arg, fp_worker *worker)
 {
-    (void)arg;
-    thread_state *mine = worker->host_data;
-    mine->state = PyEval_SaveThread();
+    (void)arg, (void)worker;
+    mine.state = PyEval_SaveThread();
     fp_fetch_sub(&py_attached_workers, 1, fp_relaxed);
 }
 
@@ -83,21 +83,22 @@ bool py_attach_now(fp_worker *worker)
 {
     if (worker->attached)
         return true;
-    PyEval_RestoreThread(((thread_state *)worker->host_data)->state);
+    PyEval_RestoreThread(mine.state);
     return false;
 }
 
 void py_detach_again(fp_worker *worker, bool attached)
 {
+    (void)worker;
     if (!attached)
-        ((thread_state *)worker->host_data)->state = PyEval_SaveThread();
+        mine.state = PyEval_SaveThread();
 }
 
 /* Callables made in C never pass the interpreter's own check for threads that wait; one call of a Python function does. */
 static void pulse(void *arg, fp_worker *worker)
 {
-    (void)arg;
-    PyObject *none = PyObject_CallMethod(((thread_state *)worker->host_data)->hooks, "pulse", NULL);
+    (void)arg, (void)worker;
+    PyObject *none = PyObject_CallMethod(mine.hooks, "pulse", NULL);
     if (none == NULL)
         PyErr_WriteUnraisable(NULL);
     Py_XDECREF(none);
@@ -116,42 +117,50 @@ static void idle(void *arg, fp_worker *worker)
 static int worker_start(void *arg, fp_worker *worker)
 {
     py_pool *core = arg;
-    thread_state *mine = malloc(sizeof *mine);
-    if (mine == NULL)
-        return -1;
-    mine->gil = PyGILState_Ensure();
-    mine->hooks = Py_NewRef(core->hooks);
-    worker->host_data = mine;
-    PyObject *ready = PyObject_CallMethod(mine->hooks, "worker_started", "i", (int)worker->id);
+    mine.gil = PyGILState_Ensure();
+    mine.hooks = Py_NewRef(core->hooks);
+    PyObject *ready = PyObject_CallMethod(mine.hooks, "worker_started", "i", (int)worker->id);
     int failed = ready == NULL || ready == Py_False;
     if (ready == NULL)
-        PyErr_WriteUnraisable(mine->hooks);
+        PyErr_WriteUnraisable(mine.hooks);
     Py_XDECREF(ready);
-    mine->state = PyEval_SaveThread();
+    mine.state = PyEval_SaveThread();
     return failed;
 }
 
 static void worker_stop(void *arg, fp_worker *worker)
 {
-    thread_state *mine = worker->host_data;
-    if (mine == NULL)
-        return;
-    PyEval_RestoreThread(mine->state);
+    PyEval_RestoreThread(mine.state);
     py_reap(arg);
-    PyObject *none = PyObject_CallMethod(mine->hooks, "worker_stopped", "i", (int)worker->id);
+    PyObject *none = PyObject_CallMethod(mine.hooks, "worker_stopped", "i", (int)worker->id);
     if (none == NULL)
-        PyErr_WriteUnraisable(mine->hooks);
+        PyErr_WriteUnraisable(mine.hooks);
     Py_XDECREF(none);
-    Py_DECREF(mine->hooks);
-    PyGILState_Release(mine->gil);
-    worker->host_data = NULL;
-    free(mine);
+    Py_CLEAR(mine.hooks);
+    PyGILState_Release(mine.gil);
 }
 
 /* ---- all pools of the process ---- */
 
 static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
 static py_pool *pools;
+static bool exiting; /* the interpreter ends: no pool is opened any more */
+
+/* Held across a fork, so that the child finds the list whole and the lock free. */
+static void lock_pools(void)
+{
+    pthread_mutex_lock(&pools_lock);
+}
+
+static void unlock_pools(void)
+{
+    pthread_mutex_unlock(&pools_lock);
+}
+
+int py_host_init(void)
+{
+    return pthread_atfork(lock_pools, unlock_pools, unlock_pools) == 0 ? 0 : (PyErr_NoMemory(), -1);
+}
 
 static void enlist(py_pool *core)
 {
@@ -197,6 +206,7 @@ static py_pool *retain_live_pool(void)
 int py_pools_drain_all(void)
 {
     py_pool *core;
+    exiting = true;
     while ((core = retain_live_pool()) != NULL) {
         fp_wait_result why = FP_WAIT_WOKEN;
         bool ended = false;
@@ -228,6 +238,8 @@ py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_f
         free(core);
         return (py_pool *)PyErr_NoMemory();
     }
+    if (exiting)
+        fp_pool_close(core->pool); /* as with the standard executors, it is submit that refuses */
     core->hooks = Py_NewRef(hooks);
     core->on_full = on_full;
     core->submit_timeout_ns = submit_timeout_ns;

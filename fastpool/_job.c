@@ -94,11 +94,6 @@ static fp_outcome run_python(void *ctx, fp_worker *worker)
     return outcome;
 }
 
-void py_job_run_here(py_future *future)
-{
-    fp_pool_note(future->core->pool, run_started(future), 1);
-}
-
 static int64_t discard(void *ctx, fp_discard_reason reason)
 {
     py_future *future = ctx;
@@ -118,8 +113,7 @@ const fp_job_class py_python_job = {.kind = FP_JOB_ATTACHED, .run = run_python, 
 
 /* ---- native jobs: no interpreter from start to end ---- */
 
-/* Hands the queue's reference to the next thread that is attached anyway. */
-static void leave_to_reaper(py_future *future, py_pool *core)
+void py_leave_to_reaper(py_future *future, py_pool *core)
 {
     py_future *first = fp_load(&core->reap, fp_relaxed);
     do
@@ -134,52 +128,46 @@ void py_reap(py_pool *core)
     py_future *future = fp_exchange(&core->reap, NULL, fp_acquire);
     while (future != NULL) {
         py_future *next = future->next_reap;
-        future->kwargs = NULL;
-        py_future_drop_call(future);
+        Py_CLEAR(future->fn);
+        if (future->kind == PY_ARRAY)
+            Py_CLEAR(future->args);
         Py_DECREF(future);
         future = next;
     }
 }
 
-static void fail_native(py_future *future)
+/* Ends a started future of a kernel that returned non-zero. Attached. */
+static fp_outcome fail_native(py_future *future, int status)
 {
-    int status = future->call->status;
-    future->native = 0;
-    PyMem_RawFree(future->call);
-    future->value = NULL;
     PyObject *exception = PyObject_CallFunction(py_errors_native, "i", status);
     if (exception != NULL)
         PyErr_SetObject(py_errors_native, exception);
     Py_XDECREF(exception);
     fail(future);
+    return FP_FAILED;
 }
 
 static fp_outcome run_native(void *ctx, fp_worker *worker)
 {
     py_future *future = ctx;
     py_pool *core = future->core;
+    fp_outcome outcome = FP_DONE;
     if (!py_future_start(future)) {
-        fp_outcome outcome = outcome_of_absent(future);
-        leave_to_reaper(future, core);
-        return outcome;
+        outcome = outcome_of_absent(future);
+    } else {
+        int status = future->call->invoke(future->call);
+        if (status != 0 || py_future_complete_native(future, PY_FINISHED)) {
+            bool attached = worker == NULL || py_attach_now(worker);
+            if (status != 0)
+                outcome = fail_native(future, status);
+            else
+                py_future_announce(future);
+            if (worker != NULL)
+                py_detach_again(worker, attached);
+        }
     }
-    int status = future->call->status = future->call->invoke(future->call);
-    if (status != 0) {
-        bool attached = worker != NULL && py_attach_now(worker);
-        fail_native(future);
-        Py_DECREF(future);
-        if (worker != NULL)
-            py_detach_again(worker, attached);
-        return FP_FAILED;
-    }
-    if (py_future_complete_native(future, PY_FINISHED)) {
-        bool attached = worker != NULL && py_attach_now(worker);
-        py_future_announce(future);
-        if (worker != NULL)
-            py_detach_again(worker, attached);
-    }
-    leave_to_reaper(future, core);
-    return FP_DONE;
+    py_leave_to_reaper(future, core);
+    return outcome;
 }
 
 static int64_t discard_native(void *ctx, fp_discard_reason reason)
@@ -193,3 +181,30 @@ static int64_t discard_native(void *ctx, fp_discard_reason reason)
 }
 
 const fp_job_class py_native_job = {.kind = 0, .run = run_native, .discard = discard_native};
+
+/* ---- on a thread that waits for the job ---- */
+
+static fp_outcome run_kernel_here(py_future *future)
+{
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = future->call->invoke(future->call);
+    Py_END_ALLOW_THREADS
+    if (status != 0)
+        return fail_native(future, status);
+    if (py_future_complete_native(future, PY_FINISHED))
+        py_future_announce(future);
+    return FP_DONE;
+}
+
+void py_job_run_here(py_future *future)
+{
+    fp_outcome outcome = future->kind == PY_KERNEL ? run_kernel_here(future) : run_started(future);
+    fp_pool_note(future->core->pool, outcome, 1);
+}
+
+bool py_on_own_worker(py_pool *core)
+{
+    fp_worker *worker = fp_worker_current();
+    return worker != NULL && worker->pool->host.arg == core; /* not core->pool: core may have gone with its pool */
+}

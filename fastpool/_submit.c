@@ -15,14 +15,8 @@ py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py
 enum { NESTED_MOST = 16 };
 static _Thread_local int nested;
 
-static bool is_own_worker(py_pool *core)
-{
-    fp_worker *worker = fp_worker_current();
-    return worker != NULL && worker->pool == core->pool;
-}
-
 /* Sets the exception for a result that is not OK and not FULL. */
-static void set_refusal(py_pool *core, fp_submit_result result)
+static void set_refusal(fp_submit_result result)
 {
     switch (result) {
     case FP_SUBMIT_CLOSED:
@@ -40,7 +34,6 @@ static void set_refusal(py_pool *core, fp_submit_result result)
     default:
         PyErr_NoMemory();
     }
-    (void)core;
 }
 
 static void count_rejected(py_pool *core)
@@ -84,7 +77,7 @@ static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool
         fp_pool_discard_oldest(core->pool);
         return FP_SUBMIT_FULL;
     }
-    if (is_own_worker(core))
+    if (py_on_own_worker(core))
         return (int)help_queue(core, job_class, ctx, is_range, jobs);
     int room = wait_for_room(core, deadline_ns);
     if (room == 0) {
@@ -94,12 +87,10 @@ static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool
     return room == 1 ? FP_SUBMIT_FULL : -1;
 }
 
-/* Queues ctx, whose reference passes to the queue on success. 0, or -1 with an exception. */
-static int push(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+/* The queue was full: until it takes ctx, or on_full says to give up. 0, or -1 with an exception. */
+static int push_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
 {
-    fp_submit_result result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs);
-    if (result == FP_SUBMIT_OK)
-        return 0;
+    fp_submit_result result = FP_SUBMIT_FULL;
     int64_t deadline_ns = core->submit_timeout_ns;
     if (deadline_ns != FP_FOREVER)
         deadline_ns += fp_os_now_ns();
@@ -113,7 +104,34 @@ static int push(py_pool *core, const fp_job_class *job_class, void *ctx, bool is
     }
     if (result == FP_SUBMIT_OK)
         return 0;
-    set_refusal(core, result);
+    set_refusal(result);
+    return -1;
+}
+
+/* on_full="caller_runs" and the queue is full: the job runs here, and is counted like any other. */
+static void run_on_caller(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+{
+    fp_fetch_add(&core->pool->submitted_extra, (uint64_t)jobs, fp_relaxed);
+    fp_outcome outcome = job_class->run(ctx, NULL);
+    if (is_range)
+        job_class->end(ctx, NULL);
+    else
+        fp_pool_note(core->pool, outcome, 1);
+}
+
+/* Queues ctx, whose reference passes to the queue on success. 0, or -1 with an exception. */
+static int push(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+{
+    fp_submit_result result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs);
+    if (result == FP_SUBMIT_FULL && core->on_full == PY_ON_FULL_CALLER_RUNS) {
+        run_on_caller(core, job_class, ctx, is_range, jobs);
+        return 0;
+    }
+    if (result == FP_SUBMIT_FULL)
+        return push_full(core, job_class, ctx, is_range, jobs);
+    if (result == FP_SUBMIT_OK)
+        return 0;
+    set_refusal(result);
     return -1;
 }
 
@@ -122,30 +140,12 @@ int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int
     return push(core, job_class, ctx, true, jobs);
 }
 
-/* on_full="caller_runs" and the queue is full: the job runs here, and is counted like any other. */
-static void run_on_caller(py_future *future)
-{
-    fp_pool *pool = future->core->pool;
-    fp_fetch_add(&pool->submitted_extra, UINT64_C(1), fp_relaxed);
-    fp_pool_note(pool, (future->native ? &py_native_job : &py_python_job)->run(future, NULL), 1);
-}
-
 /* Queues the future, leaving the caller's reference as it is. 0, or -1 with an exception. */
 static int submit_future(py_pool *core, py_future *future)
 {
-    const fp_job_class *job_class = future->native ? &py_native_job : &py_python_job;
     Py_INCREF(future);
-    if (core->on_full == PY_ON_FULL_CALLER_RUNS) {
-        fp_submit_result result = fp_pool_submit(core->pool, job_class, future, false, 1);
-        if (result == FP_SUBMIT_FULL)
-            run_on_caller(future);
-        else if (result != FP_SUBMIT_OK)
-            set_refusal(core, result);
-        if (result == FP_SUBMIT_OK || result == FP_SUBMIT_FULL)
-            return 0;
-    } else if (push(core, job_class, future, false, 1) == 0) {
+    if (push(core, future->kind == PY_KERNEL ? &py_native_job : &py_python_job, future, false, 1) == 0)
         return 0;
-    }
     Py_DECREF(future);
     return -1;
 }
@@ -184,7 +184,7 @@ static int fill_native(py_future *future, PyObject *kernel, PyObject *const *arg
     py_native_call *call = py_kernel_prepare(kernel, args, count);
     if (call == NULL)
         return -1;
-    future->native = 1;
+    future->kind = PY_KERNEL;
     future->call = call;
     future->fn = Py_NewRef(kernel); /* holds the code and the user data */
     return 0;

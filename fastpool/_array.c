@@ -1,0 +1,180 @@
+/* _array.c - map_array: one record of the queue, one native job for each element.
+ *
+ * Journey: submit -> ring -> [WORKER -> KERNEL, chunk after chunk -> COMPLETION] -> future. From join to leave a worker does not
+ * touch the interpreter.
+ *
+ * Ending      A1 a worker that finds no more chunks subtracts what it has done from `unfinished`   A2 who takes it to zero ends
+ *             the future. So the future is told when the last element is done, not when the queue has noticed; the record
+ *             in the queue, by then an empty range, holds the future (and it the job) until a worker comes by.
+ * Order pair  A1 -> A1 (acq_rel): the elements that others have written, to the one who ends the future.
+ *
+ * Grain       How many elements a worker claims at a time, unless the caller says so: a chunk is to take about CHUNK_NS, so
+ *             that claiming it costs nothing beside it, but each worker is to get several, so that they end together. The
+ *             first chunk is small and is measured; from then on each chunk sizes the next.
+ */
+#include "_bridge.h"
+
+#include <stdlib.h>
+
+#include "fp_clock.h"
+
+enum { FIRST_GRAIN = 256, CHUNK_NS = 50 * 1000, CHUNKS_A_WORKER = 4 };
+
+static int64_t next_grain(py_array_job *job, int64_t jobs, int64_t took_ns)
+{
+    int64_t workers = (int64_t)fp_load(&job->future->core->pool->live, fp_relaxed);
+    int64_t fair = fp_range_left(&job->range) / (CHUNKS_A_WORKER * (workers > 0 ? workers : 1)) + 1;
+    int64_t aimed = took_ns > 0 ? (int64_t)((double)jobs * CHUNK_NS / (double)took_ns) + 1 : jobs * 8;
+    int64_t most = jobs * 8; /* a first chunk in cold caches says little */
+    aimed = aimed < most ? aimed : most;
+    return aimed < fair ? aimed : fair;
+}
+
+/* Runs chunks until none is left to claim; how many elements that were. */
+static int64_t run_chunks(py_array_job *job, fp_worker *worker)
+{
+    int64_t begin, end, done = 0, grain = job->grain > 0 ? job->grain : FIRST_GRAIN;
+    while (fp_range_claim(&job->range, grain, &begin, &end)) {
+        int64_t from_ns = fp_os_now_ns();
+        uint64_t from = fp_clock_ticks();
+        fp_elementwise_run(&job->work, begin, end);
+        uint64_t ticks = fp_clock_ticks() - from;
+        if (worker != NULL)
+            fp_worker_note(worker, FP_DONE, end - begin, ticks);
+        else
+            fp_pool_note(job->future->core->pool, FP_DONE, (uint64_t)(end - begin));
+        done += end - begin;
+        if (job->grain <= 0)
+            grain = next_grain(job, end - begin, fp_os_now_ns() - from_ns);
+    }
+    return done;
+}
+
+/* Ends a future some of whose elements the pool has discarded, for its array is not whole. Attached. */
+static void fail_discarded(py_future *future, int discarded)
+{
+    bool broken = discarded == 1 + FP_DISCARD_BROKEN;
+    if (broken)
+        PyErr_SetString(py_errors_broken, "a worker's initializer failed; the array was not computed");
+    Py_CLEAR(future->value);
+    py_future_complete(future, broken ? PY_FAILED : PY_CANCELLED_AND_NOTIFIED, broken ? py_take_exception() : NULL);
+}
+
+/* A1, A2. `worker`: NULL on a thread that is attached and no worker of this job. */
+static void finish(py_array_job *job, int64_t done, fp_worker *worker)
+{
+    py_future *future = job->future;
+    if (done == 0 || fp_fetch_sub(&job->unfinished, done, fp_acq_rel) != done)
+        return;
+    if (py_future_phase(future) != PY_RUNNING)
+        return; /* cancelled before it began */
+    int discarded = fp_load(&job->discarded, fp_relaxed);
+    if (discarded == 0 && !py_future_complete_native(future, PY_FINISHED))
+        return;
+    bool attached = worker == NULL || py_attach_now(worker);
+    if (discarded != 0)
+        fail_discarded(future, discarded);
+    else
+        py_future_announce(future);
+    if (worker != NULL)
+        py_detach_again(worker, attached);
+}
+
+static fp_outcome run_array(void *ctx, fp_worker *worker)
+{
+    py_array_job *job = ctx;
+    /* The first worker starts the future, the others find it running; a cancelled one starts nothing. */
+    if (py_future_start(job->future) || py_future_phase(job->future) != PY_CANCELLED_AND_NOTIFIED)
+        finish(job, run_chunks(job, worker), worker);
+    else
+        fp_pool_note(job->future->core->pool, FP_CANCELLED, (uint64_t)fp_range_cancel(&job->range));
+    return FP_COUNTED_ELSEWHERE;
+}
+
+/* The pool discards what has not started. */
+static int64_t discard_array(void *ctx, fp_discard_reason reason)
+{
+    py_array_job *job = ctx;
+    int64_t jobs = fp_range_cancel(&job->range);
+    if (jobs > 0)
+        fp_store(&job->discarded, 1 + (int)reason, fp_relaxed); /* published by A1 */
+    py_future_start(job->future); /* unless it runs already, or was cancelled */
+    finish(job, jobs, fp_worker_current());
+    return jobs;
+}
+
+void py_array_cancel(py_pool *core, PyObject *capsule)
+{
+    int64_t jobs = discard_array(PyCapsule_GetPointer(capsule, NULL), FP_DISCARD_CANCELLED);
+    fp_pool_note(core->pool, FP_CANCELLED, (uint64_t)jobs);
+    fp_pool_told_idle(core->pool);
+}
+
+static void end_array(void *ctx, fp_worker *worker)
+{
+    py_array_job *job = ctx;
+    (void)worker;
+    py_leave_to_reaper(job->future, job->future->core);
+}
+
+static const fp_job_class array_job = {.kind = 0, .run = run_array, .discard = discard_array, .end = end_array};
+
+static void free_job(PyObject *capsule)
+{
+    free(PyCapsule_GetPointer(capsule, NULL));
+}
+
+PyObject *py_array_job_new(py_array_job **job)
+{
+    void *memory = NULL;
+    if (posix_memalign(&memory, FP_CACHE_LINE, sizeof **job) != 0)
+        return PyErr_NoMemory();
+    memset(memory, 0, sizeof **job);
+    *job = memory;
+    PyObject *capsule = PyCapsule_New(memory, NULL, free_job);
+    if (capsule == NULL)
+        free(memory);
+    return capsule;
+}
+
+/* On a worker of the same pool, attached. The caller holds the capsule. */
+static void take_part(py_array_job *job)
+{
+    int64_t done;
+    Py_BEGIN_ALLOW_THREADS
+    done = run_chunks(job, NULL);
+    Py_END_ALLOW_THREADS
+    finish(job, done, NULL);
+}
+
+PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
+{
+    py_array_job *job = PyCapsule_GetPointer(capsule, NULL);
+    py_reap(core);
+    py_future *future = py_future_new();
+    if (future == NULL)
+        return NULL;
+    fp_elementwise_coalesce(&job->work);
+    fp_range_init(&job->range, n);
+    fp_store(&job->unfinished, n, fp_relaxed);
+    job->grain = grain;
+    job->future = future;
+    future->kind = PY_ARRAY;
+    future->core = core;
+    future->fn = Py_NewRef(capsule);
+    future->args = Py_NewRef(owners);
+    future->value = Py_NewRef(out);
+    if (n == 0) { /* nothing to queue */
+        py_future_start(future);
+        py_future_complete(future, PY_FINISHED, future->value);
+        return (PyObject *)future;
+    }
+    Py_INCREF(future); /* the queue's, until reaped */
+    if (py_submit_range(core, &array_job, job, n) < 0) {
+        Py_DECREF(future);
+        Py_CLEAR(future);
+    } else if (py_on_own_worker(core) && (py_future_start(future) || py_future_phase(future) == PY_RUNNING)) {
+        take_part(job);
+    }
+    return (PyObject *)future;
+}
