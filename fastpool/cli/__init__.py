@@ -1,0 +1,1 @@
+"""The subcommands of ``python -m fastpool``, a module each, built on the public API only."""
