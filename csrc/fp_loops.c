@@ -108,44 +108,62 @@ void fp_elementwise_coalesce(fp_elementwise *work)
     work->dims = kept;
 }
 
+/* A place in the arrays: one index a dimension, and where that is in each. */
+typedef struct place {
+    int64_t index[FP_MOST_DIMS];
+    char *ptr[FP_MOST_OPERANDS];
+} place;
+
+static void go_to(place *place, const fp_elementwise *work, int operands, int64_t element)
+{
+    for (int d = work->dims - 1; d > 0; d--) {
+        place->index[d] = element % work->shape[d];
+        element /= work->shape[d];
+    }
+    place->index[0] = element; /* no division for a single row */
+    for (int k = 0; k < operands; k++) {
+        place->ptr[k] = work->base[k];
+        for (int d = 0; d < work->dims; d++)
+            place->ptr[k] += work->stride[k][d] * (ptrdiff_t)place->index[d];
+    }
+}
+
+/* From anywhere in a row to the start of the next one, with carry. */
+static void next_row(place *place, const fp_elementwise *work, int operands)
+{
+    int d = work->dims - 1;
+    for (int k = 0; k < operands; k++)
+        place->ptr[k] -= work->stride[k][d] * (ptrdiff_t)place->index[d];
+    place->index[d] = 0;
+    while (--d >= 0) {
+        for (int k = 0; k < operands; k++)
+            place->ptr[k] += work->stride[k][d];
+        if (++place->index[d] < work->shape[d])
+            return;
+        for (int k = 0; k < operands; k++)
+            place->ptr[k] -= work->stride[k][d] * (ptrdiff_t)work->shape[d];
+        place->index[d] = 0;
+    }
+}
+
 void fp_elementwise_run(const fp_elementwise *work, int64_t begin, int64_t end)
 {
     const fp_signature_info *info = &fp_signatures[work->signature];
     int operands = info->inputs + 1, last = work->dims - 1;
-    int64_t index[FP_MOST_DIMS];
-    char *ptr[FP_MOST_OPERANDS];
     ptrdiff_t row_stride[FP_MOST_OPERANDS];
+    place place;
     if (begin >= end)
         return;
-    int64_t rest = begin;
-    for (int d = last; d >= 0; d--) { /* where `begin` is */
-        index[d] = rest % work->shape[d];
-        rest /= work->shape[d];
-    }
-    for (int k = 0; k < operands; k++) {
+    go_to(&place, work, operands, begin);
+    for (int k = 0; k < operands; k++)
         row_stride[k] = work->stride[k][last];
-        ptr[k] = work->base[k];
-        for (int d = 0; d <= last; d++)
-            ptr[k] += work->stride[k][d] * (ptrdiff_t)index[d];
-    }
     for (;;) {
-        int64_t in_row = work->shape[last] - index[last];
+        int64_t in_row = work->shape[last] - place.index[last];
         int64_t n = in_row < end - begin ? in_row : end - begin;
-        info->loop(work->fn, work->data, ptr, row_stride, n);
+        info->loop(work->fn, work->data, place.ptr, row_stride, n);
         begin += n;
         if (begin == end)
             return;
-        for (int k = 0; k < operands; k++) /* back to the row's start */
-            ptr[k] -= row_stride[k] * (ptrdiff_t)index[last];
-        index[last] = 0;
-        for (int d = last - 1; d >= 0; d--) { /* on to the next row, with carry */
-            for (int k = 0; k < operands; k++)
-                ptr[k] += work->stride[k][d];
-            if (++index[d] < work->shape[d])
-                break;
-            for (int k = 0; k < operands; k++)
-                ptr[k] -= work->stride[k][d] * (ptrdiff_t)work->shape[d];
-            index[d] = 0;
-        }
+        next_row(&place, work, operands);
     }
 }

@@ -11,6 +11,8 @@
  * Grain       How many elements a worker claims at a time, unless the caller says so: a chunk is to take about CHUNK_NS, so
  *             that claiming it costs nothing beside it, but each worker is to get several, so that they end together. The
  *             first chunk is small and is measured; from then on each chunk sizes the next.
+ * Measuring   Reading the clock costs as much as a small chunk, so chunks are measured a few together where they are small
+ *             by the caller's wish: as many as take about MEASURED_NS.
  */
 #include "_bridge.h"
 
@@ -18,7 +20,16 @@
 
 #include "fp_clock.h"
 
-enum { FIRST_GRAIN = 256, CHUNK_NS = 50 * 1000, CHUNKS_A_WORKER = 4 };
+enum { FIRST_GRAIN = 256, CHUNK_NS = 50 * 1000, CHUNKS_A_WORKER = 4, MEASURED_NS = 10 * 1000, MOST_TOGETHER = 4096 };
+
+/* A worker's way through the range. */
+typedef struct pace {
+    int64_t grain;       /* elements to claim next */
+    int64_t together;    /* chunks to a measurement */
+    int64_t chunks, elements; /* since the clock was read */
+    int64_t from_ns;
+    uint64_t from_ticks; /* the metrics' clock */
+} pace;
 
 static int64_t next_grain(py_array_job *job, int64_t jobs, int64_t took_ns)
 {
@@ -30,23 +41,46 @@ static int64_t next_grain(py_array_job *job, int64_t jobs, int64_t took_ns)
     return aimed < fair ? aimed : fair;
 }
 
+static void start_measuring(pace *pace)
+{
+    pace->chunks = pace->elements = 0;
+    pace->from_ticks = fp_clock_ticks();
+    pace->from_ns = fp_os_now_ns();
+}
+
+/* Counts what was done since the last time, and sets the pace by it. */
+static void measure(py_array_job *job, fp_worker *worker, pace *pace)
+{
+    int64_t took_ns = fp_os_now_ns() - pace->from_ns;
+    if (pace->elements == 0)
+        return;
+    if (worker != NULL)
+        fp_worker_note(worker, FP_DONE, pace->elements, fp_clock_ticks() - pace->from_ticks);
+    else
+        fp_pool_note(job->future->core->pool, FP_DONE, (uint64_t)pace->elements);
+    if (job->grain <= 0)
+        pace->grain = next_grain(job, pace->elements, took_ns);
+    else if (took_ns < MEASURED_NS / 2)
+        pace->together = pace->together < MOST_TOGETHER ? pace->together * 2 : MOST_TOGETHER;
+    else if (took_ns > MEASURED_NS * 2)
+        pace->together = pace->together > 1 ? pace->together / 2 : 1;
+    start_measuring(pace);
+}
+
 /* Runs chunks until none is left to claim; how many elements that were. */
 static int64_t run_chunks(py_array_job *job, fp_worker *worker)
 {
-    int64_t begin, end, done = 0, grain = job->grain > 0 ? job->grain : FIRST_GRAIN;
-    while (fp_range_claim(&job->range, grain, &begin, &end)) {
-        int64_t from_ns = fp_os_now_ns();
-        uint64_t from = fp_clock_ticks();
+    int64_t begin, end, done = 0;
+    pace pace = {.grain = job->grain > 0 ? job->grain : FIRST_GRAIN, .together = 1};
+    start_measuring(&pace);
+    while (fp_range_claim(&job->range, pace.grain, &begin, &end)) {
         fp_elementwise_run(&job->work, begin, end);
-        uint64_t ticks = fp_clock_ticks() - from;
-        if (worker != NULL)
-            fp_worker_note(worker, FP_DONE, end - begin, ticks);
-        else
-            fp_pool_note(job->future->core->pool, FP_DONE, (uint64_t)(end - begin));
         done += end - begin;
-        if (job->grain <= 0)
-            grain = next_grain(job, end - begin, fp_os_now_ns() - from_ns);
+        pace.elements += end - begin;
+        if (++pace.chunks >= pace.together)
+            measure(job, worker, &pace);
     }
+    measure(job, worker, &pace);
     return done;
 }
 

@@ -90,7 +90,10 @@ class Peers:
 def submit_each(executor: concurrent.futures.Executor, fn: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
     """Submit one job per row of `columns`, then fetch all results, in order."""
     submit = executor.submit
-    futures = [submit(fn, *row) for row in zip(*columns, strict=True)]
+    if len(columns) == 1:
+        futures = [submit(fn, value) for value in columns[0]]  # as people write it: no tuple for one argument
+    else:
+        futures = [submit(fn, *row) for row in zip(*columns, strict=True)]
     return [future.result() for future in futures]
 
 
@@ -102,10 +105,15 @@ def submit_at_once(pool: fastpool.Pool, fn: Callable[..., Any], *columns: Iterab
 def apply_each(pool: multiprocessing.pool.ThreadPool, fn: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
     """Do as `submit_each` with ``apply_async`` and ``get``."""
     apply_async = pool.apply_async
-    results = [apply_async(fn, row) for row in zip(*columns, strict=True)]
+    if len(columns) == 1:
+        results = [apply_async(fn, (value,)) for value in columns[0]]
+    else:
+        results = [apply_async(fn, row) for row in zip(*columns, strict=True)]
     return [result.get() for result in results]
 
 
 def call_each(fn: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
     """Do the same work in this thread, with no pool."""
+    if len(columns) == 1:
+        return [fn(value) for value in columns[0]]
     return [fn(*row) for row in zip(*columns, strict=True)]
