@@ -17,8 +17,8 @@ DIRECTIVES = {
     "wraparound": False,
     "initializedcheck": False,
     "embedsignature": True,
+    "auto_pickle": False,
 }
-
 
 
 def link_time_optimisation():
@@ -42,7 +42,12 @@ extension = Extension(
     depends=[*glob.glob("fastpool/*.h"), *glob.glob("fastpool/*.px[di]"), *glob.glob("csrc/*.h")],
     include_dirs=["csrc", "fastpool", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-    extra_compile_args=["-std=gnu11", *OPTIMISE, "-fvisibility=hidden", *shlex.split(os.environ.get("FASTPOOL_CFLAGS", ""))],
+    extra_compile_args=[
+        "-std=gnu11",
+        *OPTIMISE,
+        "-fvisibility=hidden",
+        *shlex.split(os.environ.get("FASTPOOL_CFLAGS", "")),
+    ],
     extra_link_args=[*OPTIMISE, *shlex.split(os.environ.get("FASTPOOL_LDFLAGS", ""))],
 )
 extension.sources = [source for source in extension.sources if source != "fastpool/_core.c"]

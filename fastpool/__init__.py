@@ -13,6 +13,7 @@ import atexit as _atexit
 from fastpool import _core
 from fastpool._core import Future
 from fastpool._hooks import JobError
+from fastpool._version import __version__
 from fastpool.errors import (
     BrokenThreadPool,
     CancelledError,
@@ -23,7 +24,6 @@ from fastpool.errors import (
     PoolShutdown,
     SubmitTimeout,
 )
-from fastpool._version import __version__
 from fastpool.executor import ThreadPoolExecutor
 from fastpool.kernel import Kernel, kernel
 from fastpool.metrics import Histogram, Metrics

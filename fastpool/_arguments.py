@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 from fastpool import _core
 
 
-def integer(value, name: str, least: int, most: int) -> int:
+def integer(value: Any, name: str, least: int, most: int) -> int:
     """`value` as an int from `least` to `most`; TypeError and ValueError say `name`."""
     try:
-        number = operator.index(value)
+        number: int = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
     if number < least:
@@ -20,21 +21,18 @@ def integer(value, name: str, least: int, most: int) -> int:
     return number
 
 
-def function(value, name: str = "fn"):
-    """`value`, which must be callable."""
+def function(value: Any, name: str = "fn") -> None:
+    """Check that `value` is callable."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
-    return value
 
 
-def choice(value, name: str, choices: tuple[str, ...]) -> str:
-    """`value`, which must be one of `choices`."""
-    if value not in choices:
+def choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
+    """Check that `value` is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-    return value
 
 
-def seconds(value, name: str):
-    """`value`, a time in seconds or None: not NaN, not negative."""
+def seconds(value: Any, name: str) -> None:
+    """Check that `value` is a time in seconds or None: not NaN, not negative."""
     _core.duration_from(value, name)
-    return value

@@ -84,11 +84,13 @@ cdef extern from "_bridge.h":
     int py_future_init(object standard_future, object extras_factory, object announce) except -1
     int py_deadline_from(object timeout, const char *name, int64_t *deadline_ns) except -1
     int py_duration_from(object timeout, const char *name, int64_t *duration_ns) except -1
-    py_pool *py_pool_create(const fp_pool_options *options, object hooks, py_on_full on_full, int64_t submit_timeout_ns) except NULL
+    py_pool *py_pool_create(const fp_pool_options *options, object hooks, py_on_full on_full,
+                            int64_t submit_timeout_ns) except NULL
     void py_pool_destroy(py_pool *core) noexcept
     int py_pools_drain_all() except -1
     int py_core_add_methods(object core_type) except -1
-    py_batch *py_batch_new(py_pool *core, object owner, object fn, list items, bint star, list results, int64_t grain) except NULL
+    py_batch *py_batch_new(py_pool *core, object owner, object fn, list items, bint star, list results,
+                           int64_t grain) except NULL
     void py_batch_free(py_batch *batch) noexcept
     int py_batch_submit(py_batch *batch) except -1
     int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns) except -1

@@ -208,7 +208,7 @@ cdef class MapIterator:
                 if py_batch_wait(self.batch.batch, index, self.deadline_ns) == 0:
                     raise TimeoutError
             value = self.batch.take(index)
-        except:
+        except BaseException:
             py_batch_cancel_counted(self.batch.batch)
             raise
         self.next_index = index + 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from typing import Any
 
 _log = logging.getLogger("fastpool")
 
@@ -13,13 +15,13 @@ class Extras:
 
     __slots__ = ("callbacks", "condition", "waiters")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.condition = threading.Condition()
-        self.waiters = []
-        self.callbacks = []
+        self.waiters: list[Any] = []
+        self.callbacks: list[Callable[[Any], object]] = []
 
 
-def announce(future, extras: Extras) -> None:
+def announce(future: Any, extras: Extras) -> None:
     """Tell the standard library's waiters, then the callbacks, that `future` has ended. Called once, from C."""
     with extras.condition:
         # In one go under the condition: wait() counts the futures whose `_state` is final and the waiters it adds.

@@ -38,7 +38,7 @@ class Hooks:
         self,
         thread_name_prefix: str,
         initializer: Callable[..., Any] | None,
-        initargs: tuple,
+        initargs: tuple[Any, ...],
         on_error: Callable[[JobError], Any] | None,
     ):
         self.thread_name_prefix = thread_name_prefix
@@ -56,7 +56,9 @@ class Hooks:
             self.initializer(*self.initargs)
         except BaseException:
             log.critical(
-                "exception in initializer", exc_info=True, extra={"pool": self.thread_name_prefix, "worker_id": worker_id}
+                "exception in initializer",
+                exc_info=True,
+                extra={"pool": self.thread_name_prefix, "worker_id": worker_id},
             )
             return False
         return True
@@ -64,7 +66,7 @@ class Hooks:
     def worker_stopped(self, worker_id: int) -> None:
         """Forget the thread: before 3.13 `threading` keeps its stand-in for a foreign thread for ever."""
         if sys.version_info < (3, 13):
-            threading._active.pop(threading.get_ident(), None)
+            threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
 
     def job_failed(self, fn: Callable[..., Any], exception: BaseException, worker_id: int) -> None:
         """Log a posted job's failure and pass it on."""

@@ -189,7 +189,7 @@ cdef py_native_call *_prepare(PyObject *kernel, PyObject *const *args, Py_ssize_
         raise MemoryError
     try:
         _convert_scalars(k, [<object>args[i] for i in range(count)], call.args)
-    except:
+    except BaseException:
         PyMem_RawFree(call)
         raise
     call.base.invoke, call.base.box = _invoke, _box_call
@@ -276,7 +276,7 @@ def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wai
         return future
     try:
         return future.result()
-    except:
+    except BaseException:
         py_array_cancel(pool.core, capsule)  # interrupted: what has not begun does not begin any more
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from typing import Any
 
 # Names of signed integers whose size depends on the system: those of 8 bytes are int64_t.
 _INTEGERS = {
@@ -103,7 +104,7 @@ _CTYPES: dict[object, str] = {
 }
 
 
-def of_ctypes(function) -> str | None:
+def of_ctypes(function: Any) -> str | None:
     """The signature that a ctypes function declares, in its one spelling; None if it declares no argument types.
 
     Raises

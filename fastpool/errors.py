@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import queue
-from concurrent.futures import CancelledError
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.thread import BrokenThreadPool
+from typing import Any
 
 __all__ = [
     "BrokenThreadPool",
@@ -27,11 +29,11 @@ class PoolOverloaded(PoolError, queue.Full):
 
     Attributes
     ----------
-    futures : list of Future
+    futures : sequence of Future
         Of `submit_many`: the jobs that had been accepted before, those not yet started now cancelled. Else empty.
     """
 
-    futures: list = []
+    futures: Sequence[Future[Any]] = ()
 
 
 class SubmitTimeout(PoolOverloaded, TimeoutError):

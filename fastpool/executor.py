@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+from collections.abc import Callable
+from typing import Any
 
 from fastpool import _arguments
 from fastpool.pool import Pool
@@ -11,7 +13,7 @@ from fastpool.pool import Pool
 __all__ = ["ThreadPoolExecutor"]
 
 
-class ThreadPoolExecutor(Pool, concurrent.futures.ThreadPoolExecutor):
+class ThreadPoolExecutor(Pool, concurrent.futures.ThreadPoolExecutor):  # type: ignore[misc]  # which declares its privates
     """`concurrent.futures.ThreadPoolExecutor` on fastpool: its arguments, its defaults, its unbounded queue.
 
     Parameters
@@ -28,7 +30,13 @@ class ThreadPoolExecutor(Pool, concurrent.futures.ThreadPoolExecutor):
     `Pool` adds is there too.
     """
 
-    def __init__(self, max_workers=None, thread_name_prefix="", initializer=None, initargs=()):
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ):
         if max_workers is None:
             cpus = getattr(os, "process_cpu_count", os.cpu_count)() or 1
             max_workers = min(32, cpus + 4)

@@ -79,7 +79,9 @@ def _make(obj: Any, wanted: str | None, data: Any, origin: str | None) -> Kernel
         declared = _checked(_signatures.of_ctypes(obj), wanted, "obj, a ctypes function,")
         address = ctypes.cast(obj, ctypes.c_void_p).value or 0
         name = getattr(obj, "__name__", None)
-        return _core.make_kernel(address, declared, obj, data, origin or f"ctypes function {name or hex(address)}", origin)
+        return _core.make_kernel(
+            address, declared, obj, data, origin or f"ctypes function {name or hex(address)}", origin
+        )
     raise TypeError(
         f"obj must be a PyCapsule named by its C signature, a ctypes function or 'module:function', not {type(obj).__name__}"
     )

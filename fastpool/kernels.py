@@ -35,8 +35,9 @@ __all__ = ["black_scholes_call", "fail", "identity", "normal_cdf", "polynomial"]
 
 def _sample(name: str) -> _core.Kernel:
     capsule = _core.sample_capsules()[name]
+    signature = _core.capsule_signature(capsule) or ""
     origin = f"fastpool.kernels:{name}"
-    return _core.make_kernel(capsule, _core.capsule_signature(capsule), capsule, None, origin, origin)
+    return _core.make_kernel(capsule, signature, capsule, None, origin, origin)
 
 
 black_scholes_call = _sample("black_scholes_call")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Histogram", "Metrics"]
 
@@ -96,7 +97,7 @@ class Metrics:
     queue_wait: Histogram
 
     @classmethod
-    def _from_core(cls, counters: dict) -> Metrics:
+    def _from_core(cls, counters: dict[str, Any]) -> Metrics:
         for name in ("job_duration", "queue_wait"):
             counters[name] = Histogram._from_ns(*counters[name])
         return cls(**counters)

@@ -8,7 +8,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Self
 
 from fastpool import _arguments, _core, _streams
 from fastpool._core import Kernel
@@ -81,7 +81,7 @@ class Pool(_core.Core, Executor):
         max_workers: int | None = None,
         thread_name_prefix: str = "",
         initializer: Callable[..., Any] | None = None,
-        initargs: tuple = (),
+        initargs: tuple[Any, ...] = (),
         *,
         min_workers: int | None = None,
         queue_size: int | None = 8192,
@@ -246,7 +246,9 @@ class Pool(_core.Core, Executor):
         self._not_from_a_job("wait_idle")
         return self._wait_idle(timeout)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None) -> bool:
+    def shutdown(  # type: ignore[override]  # a bool where the standard one returns None
+        self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
+    ) -> bool:
         """Refuse new jobs, and end: run what is queued, or cancel it.
 
         Parameters
@@ -293,15 +295,14 @@ class Pool(_core.Core, Executor):
         if self._on_own_worker():
             raise PoolError(f"{method} was called from a job of the same pool: it would wait for itself")
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exc_info):
+    async def __aexit__(self, *exc_info: object) -> None:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, functools.partial(self.shutdown, wait=True))
-        return None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._thread_name_prefix!r} max_workers={self._max_workers}>"
 
 
@@ -321,4 +322,4 @@ def _collect(iterables: tuple[Iterable[Any], ...]) -> tuple[list[Any], bool]:
         return [], False
     if len(iterables) == 1:
         return list(iterables[0]), False
-    return list(zip(*iterables)), True
+    return list(zip(*iterables, strict=False)), True

@@ -137,4 +137,5 @@ def price_blocks(options: Options, out: Doubles, block: int) -> None:
     """
     for begin in range(0, len(out), block):
         part = slice(begin, begin + block)
-        price_arrays(*(column[part] for column in options.columns()), out[part])
+        spot, strike, years = (column[part] for column in options.columns())
+        price_arrays(spot, strike, years, out[part])

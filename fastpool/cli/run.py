@@ -49,8 +49,10 @@ def _common_shape(inputs: list[Array], paths: list[str]) -> tuple[int, ...]:
     """Find the shape of the output; a file of one element goes with any other."""
     shaped = [(array.shape, path) for array, path in zip(inputs, paths, strict=True) if array.size != 1]
     if not shaped:
-        return max((array.shape for array in inputs), key=len)
-    shape, first = shaped[0]
+        shapes: list[tuple[int, ...]] = [array.shape for array in inputs]
+        return max(shapes, key=len)
+    shape: tuple[int, ...] = shaped[0][0]
+    first = shaped[0][1]
     for other, path in shaped[1:]:
         if other != shape:
             raise CommandError(f"{path}: shape {other} differs from the {shape} of {first}")
