@@ -166,18 +166,22 @@ cdef class Batch:
         if self.batch is not NULL:
             py_batch_free(self.batch)
 
+    cdef object take_result(self, Py_ssize_t index):
+        """The result, or exception, of an ended call, which is then forgotten here."""
+        value = self.results[index]
+        self.results[index] = None
+        return value
+
     cdef object take(self, Py_ssize_t index):
-        """The result of an ended call, which is then forgotten here."""
+        """The result of a call that has ended or never will; or what there is to raise."""
         cdef int done = py_batch_done(self.batch, index)
         if done == PY_BATCH_PENDING:
             if py_batch_reason(self.batch) == FP_DISCARD_BROKEN:
                 raise _errors.BrokenThreadPool("a worker's initializer failed; the job was not run")
             raise _futures.CancelledError()
-        value = self.results[index]
-        self.results[index] = None
         if done == PY_BATCH_EXCEPTION:
-            raise value
-        return value
+            raise self.take_result(index)
+        return self.take_result(index)
 
 
 @cython.final
@@ -202,6 +206,13 @@ cdef class MapIterator:
         if index >= self.count:
             raise StopIteration
         self.started = True
+        if py_batch_done(self.batch.batch, index) != PY_BATCH_RESULT:
+            return self.next_slowly(index)
+        self.next_index = index + 1
+        return self.batch.take_result(index)
+
+    cdef object next_slowly(self, Py_ssize_t index):
+        """Waits for a call, or raises what it ended with."""
         self.next_index = self.count  # whatever goes wrong below ends the iteration
         try:
             if py_batch_done(self.batch.batch, index) == PY_BATCH_PENDING:
