@@ -40,8 +40,8 @@ void fp_mutex_lock(fp_mutex *mutex);
 void fp_mutex_unlock(fp_mutex *mutex);
 
 typedef pthread_t fp_thread;
-/* 0, or the errno of a thread that could not be started (EAGAIN: no thread or memory to be had). All signals are blocked
- * in the new thread, so that handlers run where the program expects them. */
+/* 0, or the errno of a thread that could not be started (EAGAIN: no thread or memory to be had). The new thread has its
+ * creator's signal mask: processes that jobs start inherit it, and so do handlers of faults. */
 int fp_thread_start(fp_thread *thread, void *(*main)(void *), void *arg);
 void fp_thread_join(fp_thread thread);
 void fp_thread_detach(fp_thread thread);

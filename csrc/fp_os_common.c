@@ -3,7 +3,6 @@
 #include "fp_os.h"
 
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,13 +34,18 @@ void fp_mutex_unlock(fp_mutex *mutex)
     pthread_mutex_unlock(mutex);
 }
 
+/* Some systems give threads a small part of what the main one has, and a job may recurse as deeply as there. */
+enum { LEAST_STACK_BYTES = 8 << 20 };
+
 int fp_thread_start(fp_thread *thread, void *(*main)(void *), void *arg)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, main, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_t attributes;
+    size_t stack_bytes;
+    pthread_attr_init(&attributes);
+    if (pthread_attr_getstacksize(&attributes, &stack_bytes) == 0 && stack_bytes < LEAST_STACK_BYTES)
+        pthread_attr_setstacksize(&attributes, LEAST_STACK_BYTES);
+    int error = pthread_create(thread, &attributes, main, arg);
+    pthread_attr_destroy(&attributes);
     return error;
 }
 

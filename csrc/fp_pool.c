@@ -10,6 +10,9 @@
 /* An unbounded pool keeps this many jobs in the ring; more wait in the overflow. */
 enum { UNBOUNDED_RING = 1 << 16 };
 
+/* Spare records beyond one for each worker: for the threads that help, and jobs that nest ranges. */
+enum { MORE_SPARES = 16 };
+
 fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host)
 {
     fp_pool *pool = NULL;
@@ -20,7 +23,8 @@ fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host)
         pool->host = *host;
     pool->workers = calloc(options->max_workers, sizeof *pool->workers);
     if (pool->workers == NULL ||
-        !fp_queue_init(&pool->queue, options->queue_capacity ? options->queue_capacity : UNBOUNDED_RING)) {
+        !fp_queue_init(&pool->queue, options->queue_capacity ? options->queue_capacity : UNBOUNDED_RING,
+                       options->max_workers + MORE_SPARES)) {
         free(pool->workers);
         free(pool);
         return NULL;
@@ -38,26 +42,49 @@ void fp_pool_retain(fp_pool *pool)
     fp_fetch_add(&pool->references, 1, fp_relaxed);
 }
 
-/* A worker's thread may itself be the one that ends the pool: it cannot join itself. */
-static void let_go_of_thread(fp_worker *worker)
+/* Of a thread that has left the loop. Workers do not wait for each other, or two could do so in a circle; and the last
+ * one out may be this very thread. */
+static void let_go_of_thread(fp_thread thread)
 {
-    if (!worker->joinable)
-        return;
-    worker->joinable = false;
-    if (fp_thread_is_self(worker->thread))
-        fp_thread_detach(worker->thread);
+    if (fp_worker_current() != NULL || fp_thread_is_self(thread))
+        fp_thread_detach(thread);
     else
-        fp_thread_join(worker->thread);
+        fp_thread_join(thread);
+}
+
+/* Under the lock: true and the thread of a worker that has left the loop, which is now the caller's to let go of. */
+static bool take_thread(fp_worker *worker, fp_thread *thread)
+{
+    if (!worker->joinable || fp_load(&worker->running_loop, fp_acquire))
+        return false;
+    worker->joinable = false;
+    *thread = worker->thread;
+    return true;
+}
+
+/* Lets go of all threads that have left the loop. Not under the lock: on their way out they may want it. */
+static void let_go_of_threads(fp_pool *pool)
+{
+    fp_thread thread;
+    bool found;
+    do {
+        found = false;
+        fp_mutex_lock(&pool->lock);
+        for (uint32_t i = 0; i < pool->made && !found; i++)
+            found = take_thread(pool->workers[i], &thread);
+        fp_mutex_unlock(&pool->lock);
+        if (found)
+            let_go_of_thread(thread);
+    } while (found);
 }
 
 void fp_pool_release(fp_pool *pool)
 {
     if (fp_fetch_sub(&pool->references, 1, fp_acq_rel) != 1)
         return;
-    for (uint32_t i = 0; i < pool->made; i++) {
-        let_go_of_thread(pool->workers[i]);
+    let_go_of_threads(pool);
+    for (uint32_t i = 0; i < pool->made; i++)
         fp_worker_free(pool->workers[i]);
-    }
     if (pool->host.free != NULL)
         pool->host.free(pool->host.arg);
     fp_queue_destroy(&pool->queue);
@@ -67,14 +94,12 @@ void fp_pool_release(fp_pool *pool)
     free(pool);
 }
 
-/* Under the lock: a worker that is not running, made if need be. */
+/* Under the lock: a worker that is not running, made if need be. NULL when memory is short. */
 static fp_worker *spare_worker(fp_pool *pool)
 {
     for (uint32_t i = 0; i < pool->made; i++)
-        if (!fp_load(&pool->workers[i]->running_loop, fp_acquire)) {
-            let_go_of_thread(pool->workers[i]);
+        if (!fp_load(&pool->workers[i]->running_loop, fp_acquire))
             return pool->workers[i];
-        }
     if (pool->made == pool->options.max_workers)
         return NULL;
     fp_worker *worker = fp_worker_create(pool, pool->made);
@@ -83,18 +108,37 @@ static fp_worker *spare_worker(fp_pool *pool)
     return worker;
 }
 
-/* Starts a worker if there may be one more. False when that failed. */
-static bool start_worker(fp_pool *pool)
+typedef enum start_result {
+    STARTED,
+    ENOUGH,    /* there are as many as there may be */
+    NOT_READY, /* all places are taken, one by a worker that is on its way out: it will look before it goes */
+    IMPOSSIBLE /* no thread or memory to be had, or the pool has ended */
+} start_result;
+
+static start_result start_worker_locked(fp_pool *pool, fp_thread *old, bool *has_old)
 {
-    bool started = true;
+    if (fp_load(&pool->state, fp_seq_cst) > FP_POOL_DRAINING)
+        return IMPOSSIBLE;
+    if (fp_load(&pool->live, fp_relaxed) >= pool->options.max_workers)
+        return ENOUGH;
+    fp_worker *worker = spare_worker(pool);
+    if (worker == NULL)
+        return pool->made == pool->options.max_workers ? NOT_READY : IMPOSSIBLE;
+    *has_old = take_thread(worker, old);
+    return fp_worker_start(worker) == 0 ? STARTED : IMPOSSIBLE;
+}
+
+/* Starts a worker if there may be one more. */
+static start_result start_worker(fp_pool *pool)
+{
+    fp_thread old;
+    bool has_old = false;
     fp_mutex_lock(&pool->lock);
-    uint32_t state = fp_load(&pool->state, fp_seq_cst);
-    if (fp_load(&pool->live, fp_relaxed) < pool->options.max_workers && state <= FP_POOL_DRAINING) {
-        fp_worker *worker = spare_worker(pool);
-        started = worker != NULL && fp_worker_start(worker) == 0;
-    }
+    start_result result = start_worker_locked(pool, &old, &has_old);
     fp_mutex_unlock(&pool->lock);
-    return started;
+    if (has_old)
+        let_go_of_thread(old);
+    return result;
 }
 
 bool fp_pool_is_empty(fp_pool *pool)
@@ -106,21 +150,21 @@ bool fp_pool_is_empty(fp_pool *pool)
 
 void fp_pool_wake(fp_pool *pool)
 {
+    start_result result = STARTED;
     for (;;) {
         uint32_t nobody = 0;
         if (fp_load(&pool->searching, fp_seq_cst) != 0)
             return;
         bool parked = fp_load(&pool->work.tokens, FP_EC_LOOK) != 0;
-        if (!parked && fp_load(&pool->live, fp_seq_cst) >= pool->options.max_workers)
+        if (!parked && (result != STARTED || fp_load(&pool->live, fp_seq_cst) >= pool->options.max_workers))
             return; /* all are busy, and will look when they are done */
         if (!fp_cas(&pool->searching, &nobody, 1, fp_seq_cst, fp_seq_cst))
             return;
-        if (parked ? fp_eventcount_notify_one(&pool->work) : start_worker(pool))
+        if (parked ? fp_eventcount_notify_one(&pool->work) : (result = start_worker(pool)) == STARTED)
             return; /* the woken or started worker holds `searching` now */
+        /* Nobody was woken, nobody started. Others may have relied on this thread while the flag was up, and a worker may
+         * have parked: so look at the tokens again after clearing it. */
         fp_store(&pool->searching, 0, fp_seq_cst);
-        if (!parked)
-            return; /* no thread to be had: those that live will come round to it */
-        /* The token was that of a worker that is awake by now; look again. */
     }
 }
 
@@ -148,14 +192,17 @@ static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, voi
     if (state != FP_POOL_OPEN)
         return state == FP_POOL_BROKEN ? FP_SUBMIT_BROKEN : FP_SUBMIT_CLOSED;
     /* The first worker before the first job: if it cannot be started, nothing has been accepted. */
-    if (fp_load(&pool->live, fp_acquire) == 0 && !start_worker(pool))
+    if (fp_load(&pool->live, fp_acquire) == 0 && start_worker(pool) == IMPOSSIBLE &&
+        fp_load(&pool->state, fp_acquire) == FP_POOL_OPEN)
         return FP_SUBMIT_NO_THREAD;
     if (jobs != 1) /* before the push, so that no reader sees more jobs ended than submitted */
         fp_fetch_add(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
     fp_submit_result result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0), bounded);
     if (result != FP_SUBMIT_OK) {
-        if (jobs != 1)
-            fp_fetch_sub(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
+        if (jobs != 1) {
+            fp_fetch_sub(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_seq_cst);
+            fp_pool_told_idle(pool); /* who has looked meanwhile has seen jobs that there are not */
+        }
         return result;
     }
     fp_pool_wake(pool);                                          /* S3 */
@@ -184,17 +231,27 @@ fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns)
     return fp_eventcount_wait(&pool->room, key, deadline_ns);
 }
 
+void fp_pool_close_range(fp_pool *pool, fp_queue_head head)
+{
+    if (fp_queue_close(&pool->queue, head))
+        fp_eventcount_notify_one(&pool->room);
+}
+
 void fp_pool_leave_range(fp_pool *pool, fp_queue_head head, const fp_started *job, fp_worker *worker)
 {
-    if (!fp_queue_leave(&pool->queue, head))
+    fp_left left = fp_queue_leave(&pool->queue, head);
+    if (left == FP_LEFT)
         return;
-    fp_eventcount_notify_one(&pool->room); /* only now: the record was in use to the last */
+    if (left == FP_LEFT_LAST_ROOM)
+        fp_eventcount_notify_one(&pool->room);
     job->job_class->end(job->ctx, worker);
 }
 
 static void discard_here(fp_pool *pool, const fp_started *job)
 {
-    fp_pool_note(pool, FP_CANCELLED, (uint64_t)job->job_class->discard(job->ctx, FP_DISCARD_CANCELLED));
+    bool broken = fp_load(&pool->state, fp_relaxed) == FP_POOL_BROKEN;
+    int64_t jobs = job->job_class->discard(job->ctx, broken ? FP_DISCARD_BROKEN : FP_DISCARD_CANCELLED);
+    fp_pool_note(pool, FP_CANCELLED, (uint64_t)jobs);
 }
 
 static bool end_single(fp_pool *pool, fp_queue_head head, bool run)
@@ -221,7 +278,7 @@ static bool end_range(fp_pool *pool, fp_queue_head head, bool run)
             job.job_class->run(job.ctx, NULL);
         else
             discard_here(pool, &job);
-        fp_queue_close(&pool->queue, head);
+        fp_pool_close_range(pool, head);
     }
     fp_pool_leave_range(pool, head, &job, NULL);
     return is_head;
@@ -272,39 +329,37 @@ void fp_pool_break(fp_pool *pool)
     fp_eventcount_notify_all(&pool->room);
 }
 
-/* No thread will want the lock again. `live` does not tell: a worker that is not needed counts itself out of it early. */
-static bool all_left(fp_pool *pool)
+/* `live` does not tell: a worker that is not needed counts itself out of it early. */
+bool fp_pool_has_ended(fp_pool *pool)
 {
     bool running = false;
     fp_mutex_lock(&pool->lock);
     for (uint32_t i = 0; i < pool->made; i++)
         running = running || fp_load(&pool->workers[i]->running_loop, fp_seq_cst);
     fp_mutex_unlock(&pool->lock);
-    return !running;
+    return !running && fp_load(&pool->state, fp_seq_cst) != FP_POOL_OPEN;
 }
 
 bool fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why)
 {
     *why = FP_WAIT_WOKEN;
-    while (!all_left(pool)) {
+    while (!fp_pool_has_ended(pool)) {
         uint32_t key = fp_eventcount_prepare(&pool->ended);
-        if (all_left(pool))
+        if (fp_pool_has_ended(pool))
             break;
         *why = fp_eventcount_wait(&pool->ended, key, deadline_ns);
-        if (*why != FP_WAIT_WOKEN && !all_left(pool))
+        if (*why != FP_WAIT_WOKEN && !fp_pool_has_ended(pool))
             return false;
     }
-    fp_mutex_lock(&pool->lock);
-    for (uint32_t i = 0; i < pool->made; i++)
-        let_go_of_thread(pool->workers[i]);
-    fp_mutex_unlock(&pool->lock);
+    let_go_of_threads(pool);
     return true;
 }
 
 static uint64_t count_submitted(fp_pool *pool)
 {
-    return fp_ring_enqueued(&pool->queue.ready) + fp_overflow_count(&pool->overflow) +
-           fp_load(&pool->submitted_extra, fp_acquire);
+    /* The overflow first: a job that is moved on meanwhile is then counted twice, and never not at all. */
+    uint64_t overflowed = fp_overflow_count(&pool->overflow);
+    return overflowed + fp_ring_enqueued(&pool->queue.ready) + fp_load(&pool->submitted_extra, fp_acquire);
 }
 
 /* Under the lock. */

@@ -39,6 +39,8 @@ typedef enum fp_pool_state {
 /* What the program round the pool supplies; plain C programs leave all of it NULL. Called on worker threads. */
 typedef struct fp_host {
     void *arg;
+    /* A worker's thread is about to be started, +1; or could not be, or has called worker_stop, -1. From any thread. */
+    void (*worker_count)(void *arg, int change);
     /* A worker's first act, not attached: non-zero breaks the pool. */
     int (*worker_start)(void *arg, struct fp_worker *worker);
     /* Its last, not attached. */
@@ -82,6 +84,7 @@ typedef struct fp_pool {
     fp_eventcount ended;                   /* callers that wait for the last worker to leave */
     fp_atomic(uint32_t) idle_rounds;       /* raised when something may have become idle: the data of `idle` */
     fp_atomic(uint32_t) awake;             /* workers not parked */
+    fp_atomic(uint32_t) setting_up;        /* workers in host.worker_start */
     fp_atomic(uint32_t) references;        /* the owner's, and one a worker */
     uint32_t usable_cpus;
 
@@ -130,7 +133,10 @@ bool fp_pool_run_oldest(fp_pool *pool);
 /* Accepts no more jobs. Idempotent. */
 void fp_pool_close(fp_pool *pool);
 
-/* True when every worker has left. Joins their threads. */
+/* True when every worker has left. */
+bool fp_pool_has_ended(fp_pool *pool);
+
+/* The same, waiting for it and joining their threads. */
 bool fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why);
 
 /* True when nothing is queued or running, at one instant of the call. */
@@ -149,6 +155,7 @@ static inline bool fp_pool_is_forked(const fp_pool *pool)
 void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs);
 
 /* Of workers (fp_worker.c). */
+void fp_pool_close_range(fp_pool *pool, fp_queue_head head);
 void fp_pool_leave_range(fp_pool *pool, fp_queue_head head, const fp_started *job, struct fp_worker *worker);
 void fp_pool_wake(fp_pool *pool);
 bool fp_pool_is_empty(fp_pool *pool);

@@ -14,13 +14,13 @@ static unsigned order_for(uint32_t capacity)
     return order;
 }
 
-bool fp_queue_init(fp_queue *queue, uint32_t capacity)
+bool fp_queue_init(fp_queue *queue, uint32_t capacity, uint32_t spares)
 {
-    unsigned order = order_for(capacity);
-    size_t slots = (size_t)1 << order;
+    unsigned order = order_for(capacity), spare_order = order_for(spares);
+    size_t slots = (size_t)1 << order, spare_slots = (size_t)1 << spare_order;
     /* calloc: large blocks come from the kernel already zero, and a page that no job ever needs is never touched. */
-    fp_atomic(uint64_t) *words = calloc(2 * slots, sizeof *words);
-    queue->records = calloc(slots, sizeof *queue->records);
+    fp_atomic(uint64_t) *words = calloc(2 * slots + spare_slots, sizeof *words);
+    queue->records = calloc(slots + spares, sizeof *queue->records);
     if (words == NULL || queue->records == NULL) {
         free(words);
         free(queue->records);
@@ -29,6 +29,9 @@ bool fp_queue_init(fp_queue *queue, uint32_t capacity)
     queue->capacity = capacity;
     fp_ring_init_empty(&queue->ready, words, order);
     fp_ring_init_full(&queue->free, words + slots, order, capacity);
+    fp_ring_init_empty(&queue->spare, words + 2 * slots, spare_order);
+    for (uint32_t i = 0; i < spares; i++)
+        fp_ring_enqueue(&queue->spare, (uint32_t)slots + i);
     return true;
 }
 
@@ -38,13 +41,13 @@ void fp_queue_destroy(fp_queue *queue)
     free(queue->records);
 }
 
-static bool pop_free(fp_queue *queue, uint32_t *index)
+static bool pop(fp_ring *ring, uint32_t *index)
 {
     fp_ring_head head;
     do
-        if (!fp_ring_peek(&queue->free, &head))
+        if (!fp_ring_peek(ring, &head))
             return false;
-    while (!fp_ring_take(&queue->free, head));
+    while (!fp_ring_take(ring, head));
     *index = head.value;
     return true;
 }
@@ -52,7 +55,7 @@ static bool pop_free(fp_queue *queue, uint32_t *index)
 bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, uint64_t now_ticks)
 {
     uint32_t index;
-    if (!pop_free(queue, &index)) /* Q1 */
+    if (!pop(&queue->free, &index)) /* Q1 */
         return false;
     fp_step("Q2");
     fp_job *record = &queue->records[index];
@@ -85,10 +88,10 @@ static void copy_out(fp_job *record, fp_started *job)
     job->submitted_ticks = fp_get(&record->submitted_ticks);
 }
 
-static void give_back(fp_queue *queue, fp_queue_head head)
+static void give_back(fp_ring *ring, fp_queue_head head)
 {
     fp_step("Q6");
-    fp_ring_enqueue(&queue->free, head.head.value >> FP_JOB_KIND_BITS);
+    fp_ring_enqueue(ring, head.head.value >> FP_JOB_KIND_BITS);
 }
 
 bool fp_queue_take(fp_queue *queue, fp_queue_head head, fp_started *job)
@@ -97,7 +100,7 @@ bool fp_queue_take(fp_queue *queue, fp_queue_head head, fp_started *job)
         return false;
     fp_step("Q5");
     copy_out(record_of(queue, head), job);
-    give_back(queue, head);
+    give_back(&queue->free, head);
     return true;
 }
 
@@ -120,18 +123,26 @@ bool fp_queue_is_head(fp_queue *queue, fp_queue_head head)
 
 bool fp_queue_close(fp_queue *queue, fp_queue_head head)
 {
+    uint32_t spare;
     if (!fp_ring_take(&queue->ready, head.head)) /* J2 */
         return false;
-    fp_fetch_and(&record_of(queue, head)->join, ~FP_JOIN_OPEN, fp_relaxed);
+    fp_atomic(uint32_t) *join = &record_of(queue, head)->join;
+    fp_fetch_and(join, ~FP_JOIN_OPEN, fp_relaxed);
+    if (!pop(&queue->spare, &spare))
+        return false;
+    fp_fetch_or(join, FP_JOIN_LENT, fp_relaxed); /* before this thread's own J3, so the last one out sees it */
+    fp_ring_enqueue(&queue->free, spare);
     return true;
 }
 
-bool fp_queue_leave(fp_queue *queue, fp_queue_head head)
+fp_left fp_queue_leave(fp_queue *queue, fp_queue_head head)
 {
-    if (fp_fetch_sub(&record_of(queue, head)->join, UINT32_C(1), FP_QUEUE_LEAVE) != 1) /* J3 */
-        return false;
-    give_back(queue, head);
-    return true;
+    uint32_t join = fp_fetch_sub(&record_of(queue, head)->join, UINT32_C(1), FP_QUEUE_LEAVE); /* J3 */
+    if ((join & ~FP_JOIN_LENT) != 1)
+        return FP_LEFT;
+    bool lent = join & FP_JOIN_LENT;
+    give_back(lent ? &queue->spare : &queue->free, head);
+    return lent ? FP_LEFT_LAST : FP_LEFT_LAST_ROOM;
 }
 
 uint64_t fp_queue_size(fp_queue *queue)

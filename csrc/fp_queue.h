@@ -13,10 +13,12 @@
  *            open. From then on the record is not reused, so ctx is good from join to leave. Between the peek and the join
  *            the record may have come to hold a younger range, perhaps one that is not enqueued yet: whoever has joined
  *            asks whether its head is still the head, and else only leaves. The last to leave a closed record gives it
- *            back and ends the range.
+ *            back and ends the range. A range whose jobs have all started holds no place: whoever closes it puts a spare
+ *            record into the free ring in its stead, and the record itself becomes the spare. Should the spares run out
+ *            (each thread inside a range needs one, and a job may nest ranges) the place is free when the last has left.
  *   J1 join    CAS join: open|n -> open|n+1
- *   J2 close   take (D3), then clear open        by a worker that is inside
- *   J3 leave   fetch_sub -> was 1, closed: the record is mine to free
+ *   J2 close   take (D3), clear open, lend a spare        by a worker that is inside
+ *   J3 leave   fetch_sub -> was 1, closed: the record is mine, to free or for the spares
  *
  * Order pairs (label: store -> load: what it publishes)
  *   FP_QUEUE_OPEN -> FP_QUEUE_JOIN   Q2 -> J1: the record's fields; and that the record's last holder was taken (D3), so
@@ -40,12 +42,14 @@
 #endif
 
 #define FP_JOIN_OPEN UINT32_C(0x80000000)
+#define FP_JOIN_LENT UINT32_C(0x40000000) /* a spare stands in for this record in the free ring */
 enum { FP_QUEUE_MOST = 1 << 23 }; /* records; an index and its kind must fit FP_RING_VALUE_BITS */
 
 typedef struct fp_queue {
     fp_job *records;
     fp_ring ready;
     fp_ring free;
+    fp_ring spare;
     uint32_t capacity;
 } fp_queue;
 
@@ -61,8 +65,9 @@ typedef struct fp_started {
     uint64_t submitted_ticks;
 } fp_started;
 
-/* Room for `capacity` jobs, 1 .. FP_QUEUE_MOST. False when memory is short: nothing was made. */
-bool fp_queue_init(fp_queue *queue, uint32_t capacity);
+/* Room for `capacity` jobs, 1 .. FP_QUEUE_MOST, and `spares` ranges that have all started and still run. False when memory
+ * is short: nothing was made. */
+bool fp_queue_init(fp_queue *queue, uint32_t capacity, uint32_t spares);
 void fp_queue_destroy(fp_queue *queue);
 
 /* Q1-Q3. False when the queue was full. `kind` is the class's, with FP_JOB_RANGE for a range. */
@@ -81,11 +86,12 @@ bool fp_queue_join(fp_queue *queue, fp_queue_head head, fp_started *job);
 /* True while nobody has taken or closed what peek saw. */
 bool fp_queue_is_head(fp_queue *queue, fp_queue_head head);
 
-/* J2, inside: no job of the range is left to start, so the next in the queue moves up. False when that was done already. */
+/* J2, inside: no job of the range is left to start, so the next in the queue moves up. True when that made room. */
 bool fp_queue_close(fp_queue *queue, fp_queue_head head);
 
-/* J3. True for the last one out of a closed range, who must end it. */
-bool fp_queue_leave(fp_queue *queue, fp_queue_head head);
+/* J3. FP_LEFT_LAST for the last one out of a closed range, who must end it; and perhaps there is room now. */
+typedef enum fp_left { FP_LEFT, FP_LEFT_LAST, FP_LEFT_LAST_ROOM } fp_left;
+fp_left fp_queue_leave(fp_queue *queue, fp_queue_head head);
 
 /* Places in use, a range being one. */
 uint64_t fp_queue_size(fp_queue *queue);

@@ -7,7 +7,8 @@
  * Cancel       G2 exchange(cursor, n) <- linearisation point; what lay beyond the old value is cancelled and never starts
  * Order        Both relaxed: the range's contents were published with the record (Q3, J1), and results are published by
  *              leaving (J3).
- * Bound        n is at most 2^62, and the cursor passes n by at most a grain for each claim, so it cannot wrap.
+ * Bound        n is at most 2^62 and a grain is cut to 2^48. Who sees that nothing is left does not move the cursor, so each
+ *              thread moves it past n once at most, and it cannot wrap with fewer than 2^14 threads.
  */
 #ifndef FP_RANGE_H
 #define FP_RANGE_H
@@ -15,6 +16,7 @@
 #include "fp_atomic.h"
 
 #define FP_RANGE_MOST (INT64_C(1) << 62)
+#define FP_RANGE_GRAIN_MOST (INT64_C(1) << 48)
 
 typedef struct fp_range {
     int64_t n; /* jobs in the range */
@@ -30,6 +32,10 @@ static inline void fp_range_init(fp_range *range, int64_t n)
 /* Claims up to `grain` jobs: [*begin, *end). False when none is left. */
 static inline bool fp_range_claim(fp_range *range, int64_t grain, int64_t *begin, int64_t *end)
 {
+    if (grain > FP_RANGE_GRAIN_MOST)
+        grain = FP_RANGE_GRAIN_MOST;
+    if (fp_load(&range->cursor, fp_relaxed) >= range->n)
+        return false;
     int64_t first = fp_fetch_add(&range->cursor, grain, fp_relaxed); /* G1 */
     if (first >= range->n)
         return false;

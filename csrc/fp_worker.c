@@ -121,6 +121,14 @@ static void serve_single(fp_worker *worker, fp_queue_head head)
         run_job(worker, &job);
 }
 
+void fp_worker_range_started(fp_worker *worker)
+{
+    if (!worker->range_open)
+        return;
+    worker->range_open = false;
+    fp_pool_close_range(worker->pool, worker->range_head);
+}
+
 /* Joins the range at the head and stays until none of its jobs is left to start. */
 static void serve_range(fp_worker *worker, fp_queue_head head)
 {
@@ -129,6 +137,8 @@ static void serve_range(fp_worker *worker, fp_queue_head head)
     if (!fp_queue_join(queue, head, &job))
         return;
     if (fp_queue_is_head(queue, head)) {
+        worker->range_head = head;
+        worker->range_open = true;
         found_work(worker, true); /* a range is work for all */
         if (is_broken(worker)) {
             discard_job(worker, &job);
@@ -137,7 +147,7 @@ static void serve_range(fp_worker *worker, fp_queue_head head)
             job.job_class->run(job.ctx, worker);
             fp_store(&worker->metrics->running, 0, fp_relaxed);
         }
-        fp_queue_close(queue, head);
+        fp_worker_range_started(worker);
     }
     fp_pool_leave_range(worker->pool, head, &job, worker);
     worker->now_ticks = fp_clock_ticks();
@@ -284,6 +294,31 @@ static void leave(fp_worker *worker)
     set_attached(worker, false);
 }
 
+/* More than those who are being set up will take. */
+static bool has_work_for_more(fp_pool *pool, uint32_t setting_up)
+{
+    fp_queue_head head;
+    if (fp_queue_peek(&pool->queue, &head) && (head.kind & FP_JOB_RANGE))
+        return true;
+    return fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow) > setting_up;
+}
+
+/* A started worker holds `searching`. Its set-up may take long, or wait for that of others, so it hands the search on. */
+static void set_up(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    if (pool->host.worker_start == NULL)
+        return;
+    uint32_t setting_up = fp_fetch_add(&pool->setting_up, 1, fp_seq_cst) + 1;
+    worker->searching = false;
+    fp_store(&pool->searching, 0, fp_seq_cst);
+    if (has_work_for_more(pool, setting_up))
+        fp_pool_wake(pool);
+    if (pool->host.worker_start(pool->host.arg, worker) != 0)
+        fp_pool_break(pool);
+    fp_fetch_sub(&pool->setting_up, 1, fp_seq_cst);
+}
+
 static void *worker_main(void *arg)
 {
     fp_worker *worker = arg;
@@ -291,8 +326,7 @@ static void *worker_main(void *arg)
     fp_host *host = &pool->host;
     current = worker;
     worker->now_ticks = fp_clock_ticks();
-    if (host->worker_start != NULL && host->worker_start(host->arg, worker) != 0)
-        fp_pool_break(pool);
+    set_up(worker);
     enum parked why = serve(worker);
     leave(worker);
     if (host->worker_stop != NULL)
@@ -300,10 +334,18 @@ static void *worker_main(void *arg)
     fp_fetch_sub(&pool->awake, 1, fp_relaxed);
     if (why == DRAINED) /* one that is not needed has counted itself out already */
         fp_fetch_sub(&pool->live, 1, fp_seq_cst);
-    fp_store(&worker->running_loop, false, fp_seq_cst); /* N1 of `ended` */
+    fp_store(&worker->running_loop, false, fp_seq_cst); /* N1 of `ended`. From here on the worker may be started anew */
+    if (!fp_pool_is_empty(pool)) /* a submitter may have found all places taken, one by this worker */
+        fp_pool_wake(pool);
     fp_eventcount_notify_all(&pool->ended);
     fp_pool_release(pool);
     return NULL;
+}
+
+static void count_thread(fp_pool *pool, int change)
+{
+    if (pool->host.worker_count != NULL)
+        pool->host.worker_count(pool->host.arg, change);
 }
 
 int fp_worker_start(fp_worker *worker)
@@ -316,11 +358,13 @@ int fp_worker_start(fp_worker *worker)
     fp_fetch_add(&pool->serving, 1, fp_acq_rel);
     fp_fetch_add(&pool->awake, 1, fp_relaxed);
     fp_store(&worker->running_loop, true, fp_release);
+    count_thread(pool, +1);
     int error = fp_thread_start(&worker->thread, worker_main, worker);
     if (error == 0) {
         worker->joinable = true;
         return 0;
     }
+    count_thread(pool, -1);
     fp_store(&worker->running_loop, false, fp_release);
     fp_fetch_sub(&pool->awake, 1, fp_relaxed);
     fp_fetch_sub(&pool->serving, 1, fp_acq_rel);

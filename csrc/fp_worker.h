@@ -16,6 +16,7 @@
 
 #include "fp_metrics.h"
 #include "fp_os.h"
+#include "fp_queue.h"
 
 struct fp_pool;
 
@@ -30,6 +31,8 @@ typedef struct fp_worker {
     bool attached;
     bool warm;                /* has not slept since it last looked */
     bool searching;           /* holds pool->searching */
+    bool range_open;          /* runs the range at `range_head`, which it has not closed */
+    fp_queue_head range_head;
     uint64_t now_ticks;       /* when the last job ended, or the worker woke */
     uint64_t pulse_ticks;     /* when the host's pulse was last called */
     fp_worker_metrics *metrics;
@@ -47,6 +50,10 @@ fp_worker *fp_worker_current(void);
 
 /* For ranges: `jobs` jobs ended so, taking `ticks` together. */
 void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_t ticks);
+
+/* For ranges: all jobs of the one that this worker runs have started, so it holds no place in the queue any more. Before the
+ * last chunk is run, for that may take long. */
+void fp_worker_range_started(fp_worker *worker);
 
 /* For ranges, between chunks: true when the host wants to be called back. Also moves the worker's clock. */
 void fp_worker_pulse(fp_worker *worker);

@@ -67,20 +67,25 @@ static void measure(py_array_job *job, fp_worker *worker, pace *pace)
     start_measuring(pace);
 }
 
-/* Runs chunks until none is left to claim; how many elements that were. */
-static int64_t run_chunks(py_array_job *job, fp_worker *worker)
+/* Runs chunks until none is left to claim; how many elements that were. On a worker it is detached; whoever else runs them
+ * is attached, and lets go meanwhile. The last measurement is left to the caller. */
+static int64_t run_chunks(py_array_job *job, fp_worker *worker, pace *pace)
 {
+    PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
     int64_t begin, end, done = 0;
-    pace pace = {.grain = job->grain > 0 ? job->grain : FIRST_GRAIN, .together = 1};
-    start_measuring(&pace);
-    while (fp_range_claim(&job->range, pace.grain, &begin, &end)) {
+    *pace = (struct pace){.grain = job->grain > 0 ? job->grain : FIRST_GRAIN, .together = 1};
+    start_measuring(pace);
+    while (fp_range_claim(&job->range, pace->grain, &begin, &end)) {
+        if (worker != NULL && end == job->range.n)
+            fp_worker_range_started(worker);
         fp_elementwise_run(&job->work, begin, end);
         done += end - begin;
-        pace.elements += end - begin;
-        if (++pace.chunks >= pace.together)
-            measure(job, worker, &pace);
+        pace->elements += end - begin;
+        if (++pace->chunks >= pace->together && end != job->range.n)
+            measure(job, worker, pace);
     }
-    measure(job, worker, &pace);
+    if (state != NULL)
+        PyEval_RestoreThread(state);
     return done;
 }
 
@@ -94,8 +99,8 @@ static void fail_discarded(py_future *future, int discarded)
     py_future_complete(future, broken ? PY_FAILED : PY_CANCELLED_AND_NOTIFIED, broken ? py_take_exception() : NULL);
 }
 
-/* A1, A2. `worker`: NULL on a thread that is attached and no worker of this job. */
-static void finish(py_array_job *job, int64_t done, fp_worker *worker)
+/* A1, A2. */
+static void finish(py_array_job *job, int64_t done)
 {
     py_future *future = job->future;
     if (done == 0 || fp_fetch_sub(&job->unfinished, done, fp_acq_rel) != done)
@@ -105,13 +110,20 @@ static void finish(py_array_job *job, int64_t done, fp_worker *worker)
     int discarded = fp_load(&job->discarded, fp_relaxed);
     if (discarded == 0 && !py_future_complete_native(future, PY_FINISHED))
         return;
-    bool attached = worker == NULL || py_attach_now(worker);
+    bool attached = py_attach_now();
     if (discarded != 0)
         fail_discarded(future, discarded);
     else
         py_future_announce(future);
-    if (worker != NULL)
-        py_detach_again(worker, attached);
+    py_detach_again(attached);
+}
+
+/* Counts the last elements only when the future has ended: a pool is not idle before. */
+static void take_part(py_array_job *job, fp_worker *worker)
+{
+    pace pace;
+    finish(job, run_chunks(job, worker, &pace));
+    measure(job, worker, &pace);
 }
 
 static fp_outcome run_array(void *ctx, fp_worker *worker)
@@ -119,7 +131,7 @@ static fp_outcome run_array(void *ctx, fp_worker *worker)
     py_array_job *job = ctx;
     /* The first worker starts the future, the others find it running; a cancelled one starts nothing. */
     if (py_future_start(job->future) || py_future_phase(job->future) != PY_CANCELLED_AND_NOTIFIED)
-        finish(job, run_chunks(job, worker), worker);
+        take_part(job, worker);
     else
         fp_pool_note(job->future->core->pool, FP_CANCELLED, (uint64_t)fp_range_cancel(&job->range));
     return FP_COUNTED_ELSEWHERE;
@@ -133,7 +145,7 @@ static int64_t discard_array(void *ctx, fp_discard_reason reason)
     if (jobs > 0)
         fp_store(&job->discarded, 1 + (int)reason, fp_relaxed); /* published by A1 */
     py_future_start(job->future); /* unless it runs already, or was cancelled */
-    finish(job, jobs, fp_worker_current());
+    finish(job, jobs);
     return jobs;
 }
 
@@ -171,14 +183,12 @@ PyObject *py_array_job_new(py_array_job **job)
     return capsule;
 }
 
-/* On a worker of the same pool, attached. The caller holds the capsule. */
-static void take_part(py_array_job *job)
+void py_array_help(PyObject *capsule)
 {
-    int64_t done;
-    Py_BEGIN_ALLOW_THREADS
-    done = run_chunks(job, NULL);
-    Py_END_ALLOW_THREADS
-    finish(job, done, NULL);
+    py_array_job *job = PyCapsule_GetPointer(capsule, NULL);
+    if (py_future_start(job->future) || py_future_phase(job->future) == PY_RUNNING)
+        take_part(job, NULL);
+    fp_pool_told_idle(job->future->core->pool);
 }
 
 PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
@@ -207,8 +217,6 @@ PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, Py
     if (py_submit_range(core, &array_job, job, n) < 0) {
         Py_DECREF(future);
         Py_CLEAR(future);
-    } else if (py_on_own_worker(core) && (py_future_start(future) || py_future_phase(future) == PY_RUNNING)) {
-        take_part(job);
     }
     return (PyObject *)future;
 }

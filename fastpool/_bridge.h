@@ -26,7 +26,8 @@ struct py_future;
 
 typedef struct py_pool {
     fp_pool *pool;
-    PyObject *hooks; /* fastpool._hooks.Hooks; owned by Core; each worker holds a reference of its own too */
+    PyObject *hooks;                         /* fastpool._hooks.Hooks; dropped by the last of its users */
+    fp_atomic(int) hooks_users;              /* Core, and each worker's thread from before its start */
     py_on_full on_full;
     int64_t submit_timeout_ns;               /* FP_FOREVER: none */
     fp_atomic(struct py_future *) reap;      /* native jobs that ended detached: references to drop when attached */
@@ -97,7 +98,7 @@ typedef struct py_future {
 extern PyTypeObject *py_future_type;
 
 /* Makes the type, a subclass of concurrent.futures.Future. -1 with an exception set. */
-int py_future_init(PyObject *standard_future, PyObject *extras_factory, PyObject *announce);
+int py_future_init(PyObject *standard_future, PyObject *extras_module);
 
 /* A pending future; untracked. */
 py_future *py_future_new(void);
@@ -120,11 +121,20 @@ void py_future_announce(py_future *future);
 /* PENDING -> CANCELLED_AND_NOTIFIED and announced; what it held is dropped. False when it has started. */
 bool py_future_cancel(py_future *future);
 
-/* Waits. 1: ended; 0: timed out; -1: interrupted, exception set. A worker of the same pool helps instead of waiting. */
+/* On a worker of the same pool: runs what of the job nobody has begun. True when it has ended then. */
+bool py_future_help(py_future *future);
+
+/* Waits, having helped. 1: ended; 0: timed out; -1: interrupted, exception set. */
 int py_future_wait(py_future *future, int64_t deadline_ns);
+
+/* After a fork the thread that forked is the main one. */
+void py_forget_main_thread(void);
 
 /* Drops fn, args, call and kwargs. Not of a PY_ARRAY that is queued. */
 void py_future_drop_call(py_future *future);
+
+/* Drops what a native job has held until it ended: the kernel, and an array's inputs. Its result stays. */
+void py_future_drop_owners(py_future *future);
 
 /* Times of the public interface. A deadline from an object: None or inf is FP_FOREVER. -1 with an exception that names
  * `name` for NaN, negatives and what is no number. */
@@ -186,9 +196,9 @@ extern fp_atomic(uint32_t) py_attached_workers;
 /* How long one who waits may spin, in nanoseconds; FASTPOOL_SPIN_US, default 20 microseconds; 0 on one CPU. */
 extern int64_t py_spin_ns;
 
-/* Attaches the calling worker if it is not, for the few things that need it. */
-bool py_attach_now(fp_worker *worker);
-void py_detach_again(fp_worker *worker, bool attached);
+/* Attaches the calling thread if it is a worker that is not, for the few things that need it; true when it was. */
+bool py_attach_now(void);
+void py_detach_again(bool attached);
 
 /* ---- errors, from the module fastpool.errors ---- */
 
@@ -254,8 +264,10 @@ PyObject *py_array_job_new(py_array_job **job);
 /* Lets no further element start, and counts those as cancelled. While the pool is there. */
 void py_array_cancel(py_pool *core, PyObject *capsule);
 
-/* Queues n elements of the capsule's job. `owners` live until it has ended. The future of `out`, or NULL with an exception.
- * From a job of the same pool, this worker takes part at once: it may be the only one. */
+/* Runs what nobody has begun, on a worker of the same pool. Attached; the caller holds the capsule. */
+void py_array_help(PyObject *capsule);
+
+/* Queues n elements of the capsule's job. `owners` live until it has ended. The future of `out`, or NULL with an exception. */
 PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
 
 #endif

@@ -81,7 +81,7 @@ cdef extern from "_bridge.h":
     int py_errors_init(object errors) except -1
     int py_host_init() except -1
     int64_t py_spin_ns
-    int py_future_init(object standard_future, object extras_factory, object announce) except -1
+    int py_future_init(object standard_future, object extras_module) except -1
     int py_deadline_from(object timeout, const char *name, int64_t *deadline_ns) except -1
     int py_duration_from(object timeout, const char *name, int64_t *duration_ns) except -1
     py_pool *py_pool_create(const fp_pool_options *options, object hooks, py_on_full on_full,

@@ -185,6 +185,7 @@ cdef class Batch:
 
 
 @cython.final
+@cython.no_gc_clear  # __dealloc__ looks at the batch
 cdef class MapIterator:
     """Results of a map in the order of its arguments. Closing it, or an error, cancels the calls not yet started."""
     cdef Batch batch
@@ -300,7 +301,7 @@ cdef int _wire() except -1:
     py_errors_init(_errors)
     py_host_init()
     py_kernel_type, py_kernel_prepare = <PyTypeObject *>Kernel, _prepare
-    py_future_init(_futures.Future, _extras.Extras, _extras.announce)
+    py_future_init(_futures.Future, _extras)
     return py_core_add_methods(Core)
 
 

@@ -7,6 +7,8 @@
  * on first use and hangs off `extras`; the attributes that the standard library reaches for (`_condition`, `_state`, ...)
  * are descriptors over that, so wait(), as_completed() and the inherited methods work as they are.
  *
+ * Cancelling  one CAS from PENDING to the final phase, and only then is the call dropped: whoever finds the future in the
+ *             queue sees that it was cancelled and nothing in between.
  * Ending      R1 the value is written   R2 CAS of the state word to the final phase (release) <- linearisation point
  *             R3 the old word had WAITING: wake      With EXTRAS: R2 adds ANNOUNCING, and the condition is taken, ANNOUNCING
  *             cleared and the standard waiters told in one go, as they count on it.
@@ -28,7 +30,8 @@
 PyTypeObject *py_future_type;
 
 static PyObject *extras_factory; /* () -> Extras */
-static PyObject *announce_hook;  /* (future, extras) -> None; never raises */
+static PyObject *announce_hook;  /* (future, extras) -> None */
+static PyObject *helping_waiters; /* (future, list) -> what stands for the list on a worker of the future's pool */
 static PyObject *standard_cancel;
 static PyObject *state_names[6];
 static PyObject *name_condition, *name_waiters, *name_callbacks;
@@ -119,16 +122,58 @@ static int future_traverse(PyObject *self, visitproc visit, void *arg)
     return visit_dict(self, visit, arg);
 }
 
+/* Without the GIL several threads may be here for one future: a canceller, a helper, the one who reaps. */
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
+static PyObject *take(PyObject **place)
+{
+    PyObject *taken = *place;
+    *place = NULL;
+    return taken;
+}
+
 void py_future_drop_call(py_future *future)
 {
-    Py_CLEAR(future->fn);
+    PyObject *fn, *args = NULL, *kwargs = NULL;
+    Py_BEGIN_CRITICAL_SECTION(future);
+    fn = take(&future->fn);
     if (has_call(future)) {
         PyMem_RawFree(future->call);
         future->call = NULL;
+    } else {
+        args = take(&future->args);
     }
-    Py_CLEAR(future->args);
     if (future->kind == PY_CALLABLE)
-        Py_CLEAR(future->kwargs);
+        kwargs = take(&future->kwargs);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(fn); /* destructors run only now that the future is in order */
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+}
+
+void py_future_drop_owners(py_future *future)
+{
+    PyObject *fn, *args = NULL;
+    Py_BEGIN_CRITICAL_SECTION(future);
+    fn = take(&future->fn);
+    if (future->kind == PY_ARRAY && py_future_phase(future) != PY_FAILED)
+        args = take(&future->args);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(fn);
+    Py_XDECREF(args);
+}
+
+/* The capsule of an array's job, as long as it is needed. */
+static PyObject *job_capsule(py_future *future)
+{
+    PyObject *capsule;
+    Py_BEGIN_CRITICAL_SECTION(future);
+    capsule = Py_XNewRef(future->fn);
+    Py_END_CRITICAL_SECTION();
+    return capsule;
 }
 
 static int future_clear(PyObject *self)
@@ -146,10 +191,12 @@ static void future_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     if (fp_load(&((py_future *)self)->state, fp_relaxed) & PY_TRACKED)
         PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, future_dealloc) /* a chain of futures, each an argument of the next, may be long */
     PyObject_ClearWeakRefs(self);
     future_clear(self);
     PyObject_GC_Del(self);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 static int future_setattro(PyObject *self, PyObject *name, PyObject *value)
@@ -174,15 +221,18 @@ static void wake(py_future *future)
     fp_os_wake(&future->state, INT_MAX);
 }
 
+static uint32_t ended_state(uint32_t state, int phase)
+{
+    uint32_t announcing = state & PY_EXTRAS ? PY_ANNOUNCING : 0;
+    return (state & (PY_EXTRAS | PY_TRACKED)) | (uint32_t)phase | announcing;
+}
+
 /* R2 and R3. True when there is something to announce. */
 static bool end(py_future *future, int phase)
 {
-    uint32_t state = fp_load(&future->state, fp_relaxed), ended;
-    do {
-        ended = (state & (PY_EXTRAS | PY_TRACKED)) | (uint32_t)phase;
-        if (state & PY_EXTRAS)
-            ended |= PY_ANNOUNCING;
-    } while (!fp_cas(&future->state, &state, ended, fp_acq_rel, fp_relaxed));
+    uint32_t state = fp_load(&future->state, fp_relaxed);
+    while (!fp_cas(&future->state, &state, ended_state(state, phase), fp_acq_rel, fp_relaxed))
+        ;
     if (state & PY_WAITING)
         wake(future);
     return state & PY_EXTRAS;
@@ -191,8 +241,13 @@ static bool end(py_future *future, int phase)
 void py_future_announce(py_future *future)
 {
     PyObject *none = PyObject_CallFunctionObjArgs(announce_hook, future, fp_load(&future->extras, fp_acquire), NULL);
-    if (none == NULL) /* out of memory, or the like, within the hook: it has no one to tell but this */
-        PyErr_WriteUnraisable((PyObject *)future);
+    if (none == NULL) { /* Ctrl-C, or out of memory, within the hook: the future ends all the same */
+        fp_fetch_and(&future->state, ~(uint32_t)PY_ANNOUNCING, fp_acq_rel);
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+            PyErr_Clear(), PyErr_SetInterrupt(); /* the main thread gets it again, where it can be raised */
+        else
+            PyErr_WriteUnraisable((PyObject *)future);
+    }
     Py_XDECREF(none);
 }
 
@@ -216,11 +271,12 @@ bool py_future_cancel(py_future *future)
     do
         if ((state & PY_PHASE) != PY_PENDING)
             return false;
-    while (!fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | PY_RUNNING, fp_acquire, fp_relaxed));
-    /* It is ours now, as if it ran. An array's job is the queue's as well: it goes when the queue has come to it. */
-    if (future->kind != PY_ARRAY)
+    while (!fp_cas(&future->state, &state, ended_state(state, PY_CANCELLED_AND_NOTIFIED), fp_acq_rel, fp_relaxed));
+    if (state & PY_WAITING)
+        wake(future);
+    if (future->kind != PY_ARRAY) /* an array's job is the queue's as well: it goes when the queue has come to it */
         py_future_drop_call(future);
-    if (end(future, PY_CANCELLED_AND_NOTIFIED))
+    if (state & PY_EXTRAS)
         py_future_announce(future);
     return true;
 }
@@ -232,9 +288,15 @@ static bool is_final(uint32_t state)
 
 /* ---- waiting ---- */
 
+static fp_atomic(unsigned long) main_thread;
+
+void py_forget_main_thread(void)
+{
+    fp_store(&main_thread, 0, fp_relaxed);
+}
+
 static bool on_main_thread(void)
 {
-    static fp_atomic(unsigned long) main_thread;
     unsigned long known = fp_load(&main_thread, fp_relaxed);
     if (known == 0) { /* asked once: threading.main_thread().ident */
         PyObject *threading = PyImport_ImportModule("threading"), *main = NULL, *ident = NULL;
@@ -293,18 +355,26 @@ static void sleep_once(py_future *future, int64_t until_ns)
 }
 
 /* A worker that waits for a job of its own pool runs it, if no one has begun to: else all could wait for each other. */
-static bool help(py_future *future)
+bool py_future_help(py_future *future)
 {
-    /* An array's worker has taken part when it submitted it; what is left of that runs. */
-    if (future->core == NULL || !py_on_own_worker(future->core) || future->kind == PY_ARRAY || !py_future_start(future))
+    if (future->core == NULL || is_final(fp_load(&future->state, fp_acquire)) || !py_on_own_worker(future->core))
         return false;
-    py_job_run_here(future);
-    return true;
+    if (future->kind == PY_ARRAY) {
+        PyObject *capsule = job_capsule(future);
+        if (capsule != NULL)
+            py_array_help(capsule);
+        Py_XDECREF(capsule);
+    } else if (py_future_start(future)) {
+        py_job_run_here(future);
+    }
+    return is_final(fp_load(&future->state, fp_acquire));
 }
 
 int py_future_wait(py_future *future, int64_t deadline_ns)
 {
-    if (is_final(fp_load(&future->state, fp_acquire)) || help(future))
+    if (is_final(fp_load(&future->state, fp_acquire)))
+        return 1;
+    if ((deadline_ns == FP_FOREVER || fp_os_now_ns() < deadline_ns) && py_future_help(future))
         return 1;
     if (future->core != NULL && future->generation != (uint8_t)fp_os_fork_generation) {
         PyErr_SetString(py_errors_pool, "this job belongs to the parent process, whose workers are not in this one");
@@ -389,13 +459,16 @@ static PyObject *raise_stored(py_future *future)
 {
     PyObject *exception = Py_NewRef(future->value);
     /* With the traceback it ended with: each raise would otherwise add its frames to the last one's. */
-    PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, Py_XNewRef(future->args));
+    PyObject *traceback = future->args != NULL && PyTraceBack_Check(future->args) ? future->args : NULL;
+    PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, Py_XNewRef(traceback));
     return NULL;
 }
 
 static PyObject *value_of(py_future *future)
 {
-    return future->kind == PY_KERNEL ? future->call->box(future->call) : Py_NewRef(future->value);
+    if (future->kind == PY_KERNEL && future->call != NULL)
+        return future->call->box(future->call);
+    return Py_NewRef(future->value != NULL ? future->value : Py_None); /* NULL: the garbage collector was here */
 }
 
 /* Waits for the end and returns its phase, or -1 with TimeoutError, CancelledError or what interrupted it. */
@@ -435,6 +508,13 @@ static PyObject *future_exception(PyObject *self, PyObject *const *args, Py_ssiz
     if (phase < 0)
         return NULL;
     return Py_NewRef(phase == PY_FAILED ? ((py_future *)self)->value : Py_None);
+}
+
+/* Of _extras.HelpingEvent. */
+static PyObject *future_help(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(py_future_help((py_future *)self));
 }
 
 static PyObject *future_done(PyObject *self, PyObject *unused)
@@ -492,6 +572,7 @@ static PyMethodDef future_methods[] = {
     {"cancelled", future_cancelled, METH_NOARGS, PyDoc_STR("cancelled($self, /)\n--\n\nTrue when the job was cancelled.")},
     {"cancel", future_cancel, METH_NOARGS, cancel_doc},
     {"_announced", future_announced, METH_NOARGS, NULL},
+    {"_help", future_help, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -501,19 +582,21 @@ static PyMethodDef future_methods[] = {
 static PyObject *get_extras(py_future *future)
 {
     PyObject *extras = fp_load(&future->extras, fp_acquire);
-    if (extras != NULL)
-        return extras;
-    PyObject *made = PyObject_CallNoArgs(extras_factory), *none = NULL;
-    if (made == NULL)
-        return NULL;
-    track(future);
-    if (!fp_cas(&future->extras, &none, made, fp_acq_rel, fp_acquire)) {
-        Py_DECREF(made);
-        return none;
+    if (extras == NULL) {
+        PyObject *made = PyObject_CallNoArgs(extras_factory);
+        if (made == NULL)
+            return NULL;
+        track(future);
+        if (fp_cas(&future->extras, &extras, made, fp_acq_rel, fp_acquire))
+            extras = made;
+        else
+            Py_DECREF(made);
     }
-    /* From here on whoever ends the future announces it; if it has ended, `_state` says so already. */
-    fp_fetch_or(&future->state, PY_EXTRAS, fp_acq_rel);
-    return made;
+    /* From here on whoever ends the future announces it; if it has ended, `_state` says so already. Also where another thread
+     * has made the extras and may not have come this far. */
+    if (!(fp_load(&future->state, fp_acquire) & PY_EXTRAS))
+        fp_fetch_or(&future->state, PY_EXTRAS, fp_acq_rel);
+    return extras;
 }
 
 static PyObject *extra(py_future *future, PyObject *name)
@@ -525,14 +608,22 @@ static PyObject *extra(py_future *future, PyObject *name)
 static PyObject *get_condition(PyObject *self, void *unused)
 {
     (void)unused;
-    help((py_future *)self); /* wait() and as_completed() come here first: a worker must not sleep on its own queue */
     return extra((py_future *)self, name_condition);
 }
 
+/* wait() and as_completed() put what they sleep on in here. A worker must not sleep on its own queue: it gets a list that
+ * makes the sleeper help. */
 static PyObject *get_waiters(PyObject *self, void *unused)
 {
     (void)unused;
-    return extra((py_future *)self, name_waiters);
+    py_future *future = (py_future *)self;
+    PyObject *waiters = extra(future, name_waiters);
+    if (waiters == NULL || future->core == NULL || is_final(fp_load(&future->state, fp_acquire)) ||
+        !py_on_own_worker(future->core))
+        return waiters;
+    PyObject *helping = PyObject_CallFunctionObjArgs(helping_waiters, self, waiters, NULL);
+    Py_DECREF(waiters);
+    return helping;
 }
 
 static PyObject *get_callbacks(PyObject *self, void *unused)
@@ -549,18 +640,31 @@ static PyObject *get_state(PyObject *self, void *unused)
     return Py_NewRef(state_names[phase]);
 }
 
+/* arg_count of a future that a user made and gave an exception. */
+enum { IS_EXCEPTION = UINT8_MAX };
+
+static int refuse_if_pooled(py_future *future)
+{
+    if (future->core == NULL)
+        return 0;
+    PyErr_SetString(py_errors_pool, "this future belongs to a pool, which alone sets its state and its result");
+    return -1;
+}
+
 /* The inherited set_result, set_exception, cancel and set_running_or_notify_cancel of a future that a user made. */
 static int set_state(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
     py_future *future = (py_future *)self;
+    if (refuse_if_pooled(future) < 0)
+        return -1;
     for (int phase = 0; value != NULL && phase <= PY_CANCELLED_AND_NOTIFIED; phase++) {
         int same = PyObject_RichCompareBool(value, state_names[phase], Py_EQ);
         if (same < 0)
             return -1;
         if (!same)
             continue;
-        if (phase == PY_FINISHED && future->arg_count == UINT8_MAX)
+        if (phase == PY_FINISHED && future->arg_count == IS_EXCEPTION)
             phase = PY_FAILED;
         uint32_t state = fp_load(&future->state, fp_relaxed), next;
         do
@@ -581,21 +685,21 @@ static PyObject *get_result(PyObject *self, void *unused)
     return py_future_phase(future) == PY_FINISHED ? value_of(future) : Py_NewRef(Py_None);
 }
 
-static int set_value(py_future *future, PyObject *value, uint8_t mark)
+/* `mark` tells set_state which of the two it was that has come. */
+static int set_value(py_future *future, PyObject *value, PyObject *traceback, uint8_t mark)
 {
-    if (future->core != NULL) {
-        PyErr_SetString(py_errors_pool, "this future belongs to a pool, which sets its result");
+    if (refuse_if_pooled(future) < 0)
         return -1;
-    }
     future->arg_count = mark;
     Py_XSETREF(future->value, Py_XNewRef(value));
+    Py_XSETREF(future->args, Py_XNewRef(traceback));
     return 0;
 }
 
 static int set_result(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
-    return set_value((py_future *)self, value, 0);
+    return set_value((py_future *)self, value, NULL, 0);
 }
 
 static PyObject *get_exception(PyObject *self, void *unused)
@@ -608,7 +712,21 @@ static PyObject *get_exception(PyObject *self, void *unused)
 static int set_exception(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
-    return set_value((py_future *)self, value, value == Py_None ? 0 : UINT8_MAX);
+    if (value == NULL || value == Py_None)
+        return set_value((py_future *)self, Py_None, NULL, 0);
+    PyObject *exception = PyExceptionClass_Check(value) ? PyObject_CallNoArgs(value) : Py_NewRef(value);
+    if (exception == NULL)
+        return -1;
+    int bad = -1;
+    if (PyExceptionInstance_Check(exception)) {
+        PyObject *traceback = PyException_GetTraceback(exception);
+        bad = set_value((py_future *)self, exception, traceback, IS_EXCEPTION);
+        Py_XDECREF(traceback);
+    } else {
+        PyErr_Format(PyExc_TypeError, "exception must be an exception, not %.200s", Py_TYPE(exception)->tp_name);
+    }
+    Py_DECREF(exception);
+    return bad;
 }
 
 static PyGetSetDef future_getset[] = {
@@ -649,7 +767,7 @@ static PyType_Spec future_spec = {
     .slots = future_slots,
 };
 
-int py_future_init(PyObject *standard_future, PyObject *extras, PyObject *announce)
+int py_future_init(PyObject *standard_future, PyObject *extras)
 {
     static const char *const names[] = {"PENDING", "RUNNING", "FINISHED", "FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED"};
     if ((size_t)((PyTypeObject *)standard_future)->tp_basicsize > offsetof(py_future, state)) {
@@ -665,8 +783,10 @@ int py_future_init(PyObject *standard_future, PyObject *extras, PyObject *announ
     standard_cancel = PyObject_GetAttrString(standard_future, "cancel");
     if (name_condition == NULL || name_waiters == NULL || name_callbacks == NULL || standard_cancel == NULL)
         return -1;
-    extras_factory = Py_NewRef(extras);
-    announce_hook = Py_NewRef(announce);
+    if ((extras_factory = PyObject_GetAttrString(extras, "Extras")) == NULL ||
+        (announce_hook = PyObject_GetAttrString(extras, "announce")) == NULL ||
+        (helping_waiters = PyObject_GetAttrString(extras, "HelpingWaiters")) == NULL)
+        return -1;
     py_future_type = (PyTypeObject *)PyType_FromSpecWithBases(&future_spec, standard_future);
     return py_future_type == NULL ? -1 : 0;
 }

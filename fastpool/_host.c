@@ -41,8 +41,7 @@ int py_errors_init(PyObject *errors)
 /* A worker's tie to the interpreter. */
 static _Thread_local struct {
     PyGILState_STATE gil;
-    PyThreadState *state; /* valid while detached */
-    PyObject *hooks;      /* the worker's own reference */
+    PyThreadState *state; /* NULL on threads that are no workers */
 } mine;
 
 /* A warm worker waits this long for someone to let go of the interpreter before it asks for it. */
@@ -75,30 +74,39 @@ static void attach(void *arg, fp_worker *worker, bool warm)
 static void detach(void *arg, fp_worker *worker)
 {
     (void)arg, (void)worker;
-    mine.state = PyEval_SaveThread();
+    PyEval_SaveThread();
     fp_fetch_sub(&py_attached_workers, 1, fp_relaxed);
 }
 
-bool py_attach_now(fp_worker *worker)
+/* The worker's own flag does not tell: it may be attached for a callback, or detached within a job. */
+static bool is_attached(void)
 {
-    if (worker->attached)
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyThreadState_GetUnchecked() == mine.state;
+#else
+    return _PyThreadState_UncheckedGet() == mine.state;
+#endif
+}
+
+bool py_attach_now(void)
+{
+    if (mine.state == NULL || is_attached())
         return true;
     PyEval_RestoreThread(mine.state);
     return false;
 }
 
-void py_detach_again(fp_worker *worker, bool attached)
+void py_detach_again(bool attached)
 {
-    (void)worker;
     if (!attached)
-        mine.state = PyEval_SaveThread();
+        PyEval_SaveThread();
 }
 
 /* Callables made in C never pass the interpreter's own check for threads that wait; one call of a Python function does. */
 static void pulse(void *arg, fp_worker *worker)
 {
-    (void)arg, (void)worker;
-    PyObject *none = PyObject_CallMethod(mine.hooks, "pulse", NULL);
+    (void)worker;
+    PyObject *none = PyObject_CallMethod(((py_pool *)arg)->hooks, "pulse", NULL);
     if (none == NULL)
         PyErr_WriteUnraisable(NULL);
     Py_XDECREF(none);
@@ -109,34 +117,50 @@ static void idle(void *arg, fp_worker *worker)
     py_pool *core = arg;
     if (fp_load(&core->reap, fp_relaxed) == NULL)
         return;
-    py_attach_now(worker);
+    (void)worker;
+    PyEval_RestoreThread(mine.state);
     py_reap(core);
-    py_detach_again(worker, false);
+    PyEval_SaveThread();
+}
+
+static void drop_hooks(py_pool *core)
+{
+    if (fp_fetch_sub(&core->hooks_users, 1, fp_acq_rel) == 1)
+        Py_CLEAR(core->hooks);
+}
+
+/* Before a thread starts: the pool's owner may be gone before the thread has come as far as to take a reference. A thread
+ * that could not be started is never the last user, for whoever wanted to start it is one too. */
+static void worker_count(void *arg, int change)
+{
+    fp_fetch_add(&((py_pool *)arg)->hooks_users, change, fp_relaxed);
 }
 
 static int worker_start(void *arg, fp_worker *worker)
 {
     py_pool *core = arg;
     mine.gil = PyGILState_Ensure();
-    mine.hooks = Py_NewRef(core->hooks);
-    PyObject *ready = PyObject_CallMethod(mine.hooks, "worker_started", "i", (int)worker->id);
+    mine.state = PyThreadState_Get();
+    PyObject *ready = PyObject_CallMethod(core->hooks, "worker_started", "i", (int)worker->id);
     int failed = ready == NULL || ready == Py_False;
     if (ready == NULL)
-        PyErr_WriteUnraisable(mine.hooks);
+        PyErr_WriteUnraisable(core->hooks);
     Py_XDECREF(ready);
-    mine.state = PyEval_SaveThread();
+    PyEval_SaveThread();
     return failed;
 }
 
 static void worker_stop(void *arg, fp_worker *worker)
 {
+    py_pool *core = arg;
     PyEval_RestoreThread(mine.state);
-    py_reap(arg);
-    PyObject *none = PyObject_CallMethod(mine.hooks, "worker_stopped", "i", (int)worker->id);
+    py_reap(core);
+    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "i", (int)worker->id);
     if (none == NULL)
-        PyErr_WriteUnraisable(mine.hooks);
+        PyErr_WriteUnraisable(core->hooks);
     Py_XDECREF(none);
-    Py_CLEAR(mine.hooks);
+    drop_hooks(core);
+    mine.state = NULL;
     PyGILState_Release(mine.gil);
 }
 
@@ -157,9 +181,15 @@ static void unlock_pools(void)
     pthread_mutex_unlock(&pools_lock);
 }
 
+static void start_child(void)
+{
+    unlock_pools();
+    py_forget_main_thread();
+}
+
 int py_host_init(void)
 {
-    return pthread_atfork(lock_pools, unlock_pools, unlock_pools) == 0 ? 0 : (PyErr_NoMemory(), -1);
+    return pthread_atfork(lock_pools, unlock_pools, start_child) == 0 ? 0 : (PyErr_NoMemory(), -1);
 }
 
 static void enlist(py_pool *core)
@@ -194,8 +224,7 @@ static py_pool *retain_live_pool(void)
     py_pool *core;
     pthread_mutex_lock(&pools_lock);
     for (core = pools; core != NULL; core = core->next)
-        if (!fp_pool_is_forked(core->pool) && (fp_load(&core->pool->state, fp_relaxed) == FP_POOL_OPEN ||
-                                               fp_load(&core->pool->live, fp_relaxed) != 0)) {
+        if (!fp_pool_is_forked(core->pool) && !fp_pool_has_ended(core->pool)) {
             fp_pool_retain(core->pool);
             break;
         }
@@ -227,7 +256,7 @@ int py_pools_drain_all(void)
 
 py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_full on_full, int64_t submit_timeout_ns)
 {
-    fp_host host = {.worker_start = worker_start, .worker_stop = worker_stop, .attach = attach, .detach = detach,
+    fp_host host = {.worker_count = worker_count, .worker_start = worker_start, .worker_stop = worker_stop, .attach = attach, .detach = detach,
                     .pulse = pulse, .idle = idle, .free = free_core};
     py_pool *core = calloc(1, sizeof *core);
     if (core == NULL)
@@ -241,6 +270,7 @@ py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_f
     if (exiting)
         fp_pool_close(core->pool); /* as with the standard executors, it is submit that refuses */
     core->hooks = Py_NewRef(hooks);
+    fp_store(&core->hooks_users, 1, fp_relaxed);
     core->on_full = on_full;
     core->submit_timeout_ns = submit_timeout_ns;
     enlist(core);
@@ -251,9 +281,8 @@ void py_pool_destroy(py_pool *core)
 {
     if (fp_pool_is_forked(core->pool))
         return; /* its workers are in the parent; locks may be held by threads that are not here. The memory stays. */
-    PyObject *hooks = core->hooks;
     py_reap(core);
     fp_pool_close(core->pool);
+    drop_hooks(core);
     fp_pool_release(core->pool);
-    Py_DECREF(hooks);
 }

@@ -128,12 +128,20 @@ void py_reap(py_pool *core)
     py_future *future = fp_exchange(&core->reap, NULL, fp_acquire);
     while (future != NULL) {
         py_future *next = future->next_reap;
-        Py_CLEAR(future->fn);
-        if (future->kind == PY_ARRAY)
-            Py_CLEAR(future->args);
+        py_future_drop_owners(future);
         Py_DECREF(future);
         future = next;
     }
+}
+
+/* On a worker it is detached; whoever else runs native jobs is attached, and lets go meanwhile. */
+static int invoke(py_native_call *call, fp_worker *worker)
+{
+    PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
+    int status = call->invoke(call);
+    if (state != NULL)
+        PyEval_RestoreThread(state);
+    return status;
 }
 
 /* Ends a started future of a kernel that returned non-zero. Attached. */
@@ -155,15 +163,14 @@ static fp_outcome run_native(void *ctx, fp_worker *worker)
     if (!py_future_start(future)) {
         outcome = outcome_of_absent(future);
     } else {
-        int status = future->call->invoke(future->call);
+        int status = invoke(future->call, worker);
         if (status != 0 || py_future_complete_native(future, PY_FINISHED)) {
-            bool attached = worker == NULL || py_attach_now(worker);
+            bool attached = py_attach_now();
             if (status != 0)
                 outcome = fail_native(future, status);
             else
                 py_future_announce(future);
-            if (worker != NULL)
-                py_detach_again(worker, attached);
+            py_detach_again(attached);
         }
     }
     py_leave_to_reaper(future, core);
@@ -172,11 +179,9 @@ static fp_outcome run_native(void *ctx, fp_worker *worker)
 
 static int64_t discard_native(void *ctx, fp_discard_reason reason)
 {
-    fp_worker *worker = fp_worker_current();
-    bool attached = worker == NULL || py_attach_now(worker);
+    bool attached = py_attach_now();
     int64_t jobs = discard(ctx, reason);
-    if (worker != NULL)
-        py_detach_again(worker, attached);
+    py_detach_again(attached);
     return jobs;
 }
 
@@ -186,10 +191,7 @@ const fp_job_class py_native_job = {.kind = 0, .run = run_native, .discard = dis
 
 static fp_outcome run_kernel_here(py_future *future)
 {
-    int status;
-    Py_BEGIN_ALLOW_THREADS
-    status = future->call->invoke(future->call);
-    Py_END_ALLOW_THREADS
+    int status = invoke(future->call, NULL);
     if (status != 0)
         return fail_native(future, status);
     if (py_future_complete_native(future, PY_FINISHED))
@@ -199,12 +201,14 @@ static fp_outcome run_kernel_here(py_future *future)
 
 void py_job_run_here(py_future *future)
 {
-    fp_outcome outcome = future->kind == PY_KERNEL ? run_kernel_here(future) : run_started(future);
-    fp_pool_note(future->core->pool, outcome, 1);
+    fp_pool *pool = future->core->pool;
+    fp_pool_note(pool, future->kind == PY_KERNEL ? run_kernel_here(future) : run_started(future), 1);
+    fp_pool_told_idle(pool);
 }
 
 bool py_on_own_worker(py_pool *core)
 {
     fp_worker *worker = fp_worker_current();
-    return worker != NULL && worker->pool->host.arg == core; /* not core->pool: core may have gone with its pool */
+    /* Not core->pool: core may have gone with its pool. In a child that a job has forked there are no workers. */
+    return worker != NULL && worker->pool->host.arg == core && !fp_pool_is_forked(worker->pool);
 }

@@ -52,7 +52,9 @@ static fp_outcome run_batch(void *ctx, fp_worker *worker)
 {
     py_batch *batch = ctx;
     int64_t begin, end;
-    while (fp_range_claim(&batch->range, batch->grain, &begin, &end))
+    while (fp_range_claim(&batch->range, batch->grain, &begin, &end)) {
+        if (worker != NULL && end == batch->range.n)
+            fp_worker_range_started(worker);
         for (int64_t i = begin; i < end; i++) {
             if (worker == NULL) { /* a reader that helps, or a submitter at the pool's end */
                 fp_pool_note(batch->core->pool, run_call(batch, i), 1);
@@ -64,16 +66,19 @@ static fp_outcome run_batch(void *ctx, fp_worker *worker)
             fp_worker_note(worker, outcome, 1, worker->now_ticks > started ? worker->now_ticks - started : 0);
             fp_worker_pulse(worker);
         }
+    }
+    if (worker == NULL)
+        fp_pool_told_idle(batch->core->pool);
     return FP_COUNTED_ELSEWHERE;
 }
 
 static void end_batch(void *ctx, fp_worker *worker)
 {
     py_batch *batch = ctx;
-    bool attached = worker == NULL || py_attach_now(worker);
+    (void)worker;
+    bool attached = py_attach_now();
     Py_DECREF(batch->owner);
-    if (worker != NULL)
-        py_detach_again(worker, attached);
+    py_detach_again(attached);
 }
 
 static int64_t cancel(py_batch *batch, int reason)
@@ -104,8 +109,11 @@ static bool is_settled(py_batch *batch, int64_t index)
 
 int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns)
 {
-    fp_worker *worker = fp_worker_current();
-    if (!is_settled(batch, index) && worker != NULL && worker->pool == batch->core->pool)
+    if (!is_settled(batch, index) && fp_pool_is_forked(batch->core->pool)) {
+        PyErr_SetString(py_errors_pool, "this map belongs to the parent process, whose workers are not in this one");
+        return -1;
+    }
+    if (!is_settled(batch, index) && py_on_own_worker(batch->core))
         run_batch(batch, NULL); /* a job that maps over its own pool must not wait for a worker that may be itself */
     for (;;) {
         fp_store(&batch->want, index, fp_seq_cst); /* L1 */

@@ -11,10 +11,6 @@
 PyTypeObject *py_kernel_type;
 py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count);
 
-/* How deep jobs that submit to their own full queue may run each other on one stack before the queue gives way. */
-enum { NESTED_MOST = 16 };
-static _Thread_local int nested;
-
 /* Sets the exception for a result that is not OK and not FULL. */
 static void set_refusal(fp_submit_result result)
 {
@@ -53,18 +49,6 @@ static int wait_for_room(py_pool *core, int64_t deadline_ns)
     return PyErr_CheckSignals() < 0 ? -1 : 1;
 }
 
-/* A job that submits to its own full queue makes room by running the oldest job itself; were it to wait, the workers could
- * all be waiting so. Deeper than NESTED_MOST the job goes past the bound instead. */
-static fp_submit_result help_queue(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
-{
-    if (nested >= NESTED_MOST)
-        return fp_pool_submit_beyond(core->pool, job_class, ctx, is_range, jobs);
-    nested++;
-    fp_pool_run_oldest(core->pool);
-    nested--;
-    return FP_SUBMIT_FULL;
-}
-
 /* One answer to a full queue. FULL: try again. OK: queued after all. -1: refused, an exception is set. */
 static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs, int64_t deadline_ns)
 {
@@ -73,12 +57,12 @@ static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool
         PyErr_Format(py_errors_overloaded, "the queue is full (queue_size=%u)", core->pool->options.queue_capacity);
         return -1;
     }
-    if (core->on_full == PY_ON_FULL_DISCARD_OLDEST) {
-        fp_pool_discard_oldest(core->pool);
+    if (core->on_full == PY_ON_FULL_DISCARD_OLDEST && fp_pool_discard_oldest(core->pool))
         return FP_SUBMIT_FULL;
-    }
+    /* A job that submits to its own full queue goes past the bound: were it to wait, the workers could all be waiting so;
+     * and another job, run here in between, might wait for something that this one holds. */
     if (py_on_own_worker(core))
-        return (int)help_queue(core, job_class, ctx, is_range, jobs);
+        return (int)fp_pool_submit_beyond(core->pool, job_class, ctx, is_range, jobs);
     int room = wait_for_room(core, deadline_ns);
     if (room == 0) {
         count_rejected(core);
@@ -117,6 +101,7 @@ static void run_on_caller(py_pool *core, const fp_job_class *job_class, void *ct
         job_class->end(ctx, NULL);
     else
         fp_pool_note(core->pool, outcome, 1);
+    fp_pool_told_idle(core->pool);
 }
 
 /* Queues ctx, whose reference passes to the queue on success. 0, or -1 with an exception. */
