@@ -12,7 +12,9 @@
  * Who looks  `searching` is 1 while someone awake has undertaken to look at the queue: a spinning worker, or one that has
  *            been woken or started and has not yet taken a job. A submitter that sees 1 wakes nobody. Proof that its
  *            job is seen: whoever set it clears it later (a worker that takes a job, or is about to park) and looks at
- *            the queue after that (to wake the next worker, or as its re-check before it parks); all seq_cst.
+ *            the queue after that; all seq_cst. It owes that look for all jobs submitted while the flag was up, not for
+ *            one: if it takes a job, and there is another, it wakes the next worker (found_work). A worker's own
+ *            `searching` says that it has this debt; to believe so wrongly costs a look and is else harmless.
  *            So a burst of submits costs one wake-up, and workers come up one after the other while there is work.
  *            This is Go's spinning-M rule and rayon's; a thread that is descheduled while it holds `searching` delays
  *            the waking of others, which is why "lock-free" is said of the ring and not of the pool.

@@ -166,7 +166,7 @@ static bool spin(fp_worker *worker)
     uint32_t nobody = 0;
     if (!may_spin(pool))
         return false;
-    if (!worker->searching && !fp_cas(&pool->searching, &nobody, 1, fp_seq_cst, fp_seq_cst))
+    if (!fp_cas(&pool->searching, &nobody, 1, fp_seq_cst, fp_seq_cst) && !worker->searching)
         return false; /* somebody else spins, or is on the way */
     worker->searching = true;
     int64_t until_ns = fp_os_now_ns() + pool->options.spin_ns;
@@ -218,16 +218,18 @@ static enum parked park(fp_worker *worker)
     uint32_t key = fp_eventcount_prepare(&pool->work); /* K1 */
     worker->searching = false;
     fp_store(&pool->searching, 0, fp_seq_cst); /* K2: whoever set it, this worker looks after the clearing */
-    if (!fp_pool_is_empty(pool))               /* K3 */
+    if (!fp_pool_is_empty(pool)) {             /* K3 */
+        worker->searching = true; /* who submitted before K2 may have woken nobody: for the rest of those jobs, too */
         return LOOK_AGAIN;
+    }
     if (fp_load(&pool->state, fp_seq_cst) != FP_POOL_OPEN)
         return DRAINED;
     fp_fetch_sub(&pool->awake, 1, fp_relaxed);
     fp_wait_result result = fp_eventcount_wait(&pool->work, key, deadline_ns); /* K4 */
     fp_fetch_add(&pool->awake, 1, fp_relaxed);
     worker->warm = false;
-    if (result == FP_WAIT_TIMED_OUT)
-        return fp_pool_is_empty(pool) && leave_idle(pool) ? UNNEEDED : LOOK_AGAIN;
+    if (result == FP_WAIT_TIMED_OUT && fp_pool_is_empty(pool) && leave_idle(pool))
+        return UNNEEDED;
     worker->searching = true; /* the notifier set it for us; at worst it is set for another, and clearing it is safe */
     return LOOK_AGAIN;
 }
@@ -317,6 +319,7 @@ static void set_up(fp_worker *worker)
     if (pool->host.worker_start(pool->host.arg, worker) != 0)
         fp_pool_break(pool);
     fp_fetch_sub(&pool->setting_up, 1, fp_seq_cst);
+    worker->searching = true; /* as after K3 */
 }
 
 static void *worker_main(void *arg)
