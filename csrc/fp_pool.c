@@ -11,7 +11,7 @@
 enum { UNBOUNDED_RING = 1 << 16 };
 
 /* Spare records beyond one for each worker: for the threads that help, and jobs that nest ranges. */
-enum { MORE_SPARES = 16 };
+enum { MORE_SPARES = 16, MOST_SPARES = 1024 };
 
 fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host)
 {
@@ -24,7 +24,7 @@ fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host)
     pool->workers = calloc(options->max_workers, sizeof *pool->workers);
     if (pool->workers == NULL ||
         !fp_queue_init(&pool->queue, options->queue_capacity ? options->queue_capacity : UNBOUNDED_RING,
-                       options->max_workers + MORE_SPARES)) {
+                       (options->max_workers < MOST_SPARES ? options->max_workers : MOST_SPARES) + MORE_SPARES)) {
         free(pool->workers);
         free(pool);
         return NULL;

@@ -76,7 +76,8 @@ void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_
     fp_worker_metrics *metrics = worker->metrics;
     if (jobs <= 0 || outcome == FP_COUNTED_ELSEWHERE)
         return;
-    fp_histogram_add(&metrics->duration, jobs == 1 ? ticks : ticks / (uint64_t)jobs, (uint64_t)jobs);
+    if (outcome == FP_DONE || outcome == FP_FAILED) /* the others did not run */
+        fp_histogram_add(&metrics->duration, jobs == 1 ? ticks : ticks / (uint64_t)jobs, (uint64_t)jobs);
     fp_store(&metrics->ended[outcome], fp_load(&metrics->ended[outcome], fp_relaxed) + (uint64_t)jobs, fp_release);
 }
 

@@ -179,9 +179,12 @@ cdef class Batch:
             if py_batch_reason(self.batch) == FP_DISCARD_BROKEN:
                 raise _errors.BrokenThreadPool("a worker's initializer failed; the job was not run")
             raise _futures.CancelledError()
-        if done == PY_BATCH_EXCEPTION:
-            raise self.take_result(index)
-        return self.take_result(index)
+        value = self.take_result(index)
+        if done == PY_BATCH_RESULT:
+            return value
+        if isinstance(value, StopIteration):  # to a for loop it would mean the end, so here it is what generators make of it
+            raise RuntimeError("a call of the map raised StopIteration") from value
+        raise value
 
 
 @cython.final

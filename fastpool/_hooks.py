@@ -71,13 +71,18 @@ class Hooks:
     def job_failed(self, fn: Callable[..., Any], exception: BaseException, worker_id: int) -> None:
         """Log a posted job's failure and pass it on."""
         fields = {"pool": self.thread_name_prefix, "worker_id": worker_id}
-        log.error("a posted job failed: %r on worker %d", fn, worker_id, exc_info=exception, extra=fields)
+        try:
+            log.error("a posted job failed: %r on worker %d", fn, worker_id, exc_info=exception, extra=fields)
+        finally:  # a log that fails is no reason to keep it from on_error
+            self._tell(JobError(exception, fn, worker_id), fields)
+
+    def _tell(self, failure: JobError, fields: dict[str, Any]) -> None:
         if self.on_error is None:
             return
         try:
-            self.on_error(JobError(exception, fn, worker_id))
+            self.on_error(failure)
         except BaseException:
-            log.exception("on_error itself failed for %r", fn, extra=fields)
+            log.exception("on_error itself failed for %r", failure.fn, extra=fields)
 
     def pulse(self) -> None:
         """Nothing: entering a Python function is where the interpreter lets waiting threads in."""

@@ -28,13 +28,17 @@ def ordered(
 ) -> Iterator[Any]:
     """Results in order; at most `buffersize` jobs submitted and not yet yielded."""
     calls = zip(*iterables, strict=False)
-    window = deque(pool.submit(fn, *call) for call in itertools.islice(calls, buffersize))
+    window: deque[Any] = deque()
+    try:
+        for call in itertools.islice(calls, buffersize):
+            window.append(pool.submit(fn, *call))
+    except BaseException:
+        _cancel(window)
+        raise
     return _ordered(pool, fn, calls, window, deadline_ns)
 
 
-def _ordered(
-    pool: Pool, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int
-) -> Iterator[Any]:
+def _ordered(pool: Pool, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int) -> Iterator[Any]:
     try:
         while window:
             result = window[0].result(seconds_until(deadline_ns))
@@ -50,40 +54,50 @@ def _run_chunk(fn: Function, calls: list[Call]) -> list[Any]:
     return [fn(*call) for call in calls]
 
 
+class _Stream:
+    """The jobs of one imap_unordered: those under way, and those that have ended and were not yet read."""
+
+    def __init__(self, pool: Pool, fn: Function, chunks: Iterator[list[Call]]) -> None:
+        self.pool = pool
+        self.fn = fn
+        self.chunks = chunks
+        self.pending: set[Future[Any]] = set()
+        self.ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+
+    def submit_next(self) -> None:
+        for chunk in itertools.islice(self.chunks, 1):
+            future = self.pool.submit(_run_chunk, self.fn, chunk)
+            self.pending.add(future)
+            future.add_done_callback(self.ended.put)
+
+    def next_ended(self) -> Future[Any]:
+        """Waits for one; a job that reads a stream of its own pool runs one, if none has ended, instead of waiting."""
+        if self.pool._on_own_worker():
+            while self.ended.empty():
+                next(iter(self.pending)).exception()
+        future = self.ended.get()
+        self.pending.remove(future)
+        return future
+
+    def results(self) -> Iterator[Any]:
+        try:
+            while self.pending:
+                yield from self.next_ended().result()
+                self.submit_next()
+        finally:
+            _cancel(self.pending)
+
+
 def unordered(
     pool: Pool, fn: Function, iterables: tuple[Iterable[Any], ...], chunksize: int, buffersize: int
 ) -> Iterator[Any]:
     """Results as they come; at most `buffersize` jobs of `chunksize` calls each submitted and not yet yielded."""
     calls = zip(*iterables, strict=False)
-    chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-    return _unordered(pool, fn, chunks, buffersize)
-
-
-def _unordered(pool: Pool, fn: Function, chunks: Iterator[list[Call]], buffersize: int) -> Iterator[Any]:
-    ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-    pending: set[Future[Any]] = set()
-
-    def submit_next() -> None:
-        for chunk in itertools.islice(chunks, 1):
-            future = pool.submit(_run_chunk, fn, chunk)
-            pending.add(future)
-            future.add_done_callback(ended.put)
-
+    stream = _Stream(pool, fn, iter(lambda: list(itertools.islice(calls, chunksize)), []))
     try:
         for _ in range(buffersize):
-            submit_next()
-        while pending:
-            future = _next_ended(pool, ended, pending)
-            pending.remove(future)
-            yield from future.result()
-            submit_next()
-    finally:
-        _cancel(pending)
-
-
-def _next_ended(pool: Pool, ended: queue.SimpleQueue[Future[Any]], pending: set[Future[Any]]) -> Future[Any]:
-    """Waits for one; a job that reads a stream of its own pool runs one, if none has ended, instead of waiting."""
-    if pool._on_own_worker():
-        while ended.empty():
-            next(iter(pending)).exception()
-    return ended.get()
+            stream.submit_next()
+    except BaseException:
+        _cancel(stream.pending)
+        raise
+    return stream.results()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from fastpool import _arguments
+from fastpool import _arguments, _core
 from fastpool.pool import Pool
 
 __all__ = ["ThreadPoolExecutor"]
+
+_numbers = itertools.count()
 
 
 class ThreadPoolExecutor(Pool, concurrent.futures.ThreadPoolExecutor):  # type: ignore[misc]  # which declares its privates
@@ -44,5 +48,15 @@ class ThreadPoolExecutor(Pool, concurrent.futures.ThreadPoolExecutor):  # type: 
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        _arguments.integer(max_workers, "max_workers", 1, 2**31)
-        super().__init__(max_workers, thread_name_prefix, initializer, initargs, queue_size=None)
+        _arguments.integer(max_workers, "max_workers", 1, sys.maxsize)
+        # As many as there can be: the standard class takes any number, for it starts them when needed.
+        most = min(max_workers, _core.build_info()["max_workers"])
+        prefix = thread_name_prefix or f"ThreadPoolExecutor-{next(_numbers)}"
+        super().__init__(most, prefix, initializer, initargs, queue_size=None)
+        self._max_workers = max_workers
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """Do as `Pool.map`; by way of `submit` where a subclass has overridden that, as the standard class does."""
+        if type(self).submit is not Pool.submit and options.keys() <= {"timeout", "chunksize"}:
+            return concurrent.futures.Executor.map(self, fn, *iterables, **options)
+        return super().map(fn, *iterables, **options)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any, Self
@@ -104,12 +104,16 @@ class Pool(_core.Core, Executor):
         for value, name in ((initializer, "initializer"), (on_error, "on_error")):
             if value is not None:
                 _arguments.function(value, name)
+        try:
+            arguments = tuple(initargs)
+        except TypeError:
+            raise TypeError(f"initargs must be a tuple, not {type(initargs).__name__}") from None
         if job_timeout is not None:
             _arguments.seconds(job_timeout, "job_timeout")
             raise NotImplementedError("job_timeout: deadlines are not in this version yet")
         self._max_workers = most
         self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
-        hooks = Hooks(self._thread_name_prefix, initializer, tuple(initargs), on_error)
+        hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
         self._open(hooks, most, least, size, on_full, submit_timeout, idle_timeout)
 
     # submit and post are added to Core from _submit.c, with the interpreter's fast calling convention.
@@ -299,8 +303,18 @@ class Pool(_core.Core, Executor):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        """Shut down and wait, in a thread of its own: the loop's executor may be this very pool."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, functools.partial(self.shutdown, wait=True))
+        ended = loop.create_future()
+
+        def wait() -> None:
+            try:
+                self.shutdown()
+            finally:
+                loop.call_soon_threadsafe(ended.set_result, None)
+
+        threading.Thread(target=wait, name=f"{self._thread_name_prefix}-shutdown").start()
+        await ended
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._thread_name_prefix!r} max_workers={self._max_workers}>"
