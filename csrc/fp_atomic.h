@@ -28,7 +28,8 @@
 #define fp_fetch_sub(p, v, order) (p)->fetch_sub(v, order, $)
 #define fp_fetch_or(p, v, order) (p)->fetch_or(v, order, $)
 #define fp_fetch_and(p, v, order) (p)->fetch_and(v, order, $)
-#define fp_cas(p, expected, desired, success, failure) (p)->compare_exchange_strong(*(expected), desired, success, failure, $)
+#define fp_cas(p, expected, desired, success, failure) \
+    (p)->compare_exchange_strong(*(expected), desired, success, $, failure, $)
 #define fp_get(p) (*(p))($)
 #define fp_set(p, v) ((*(p))($) = (v))
 

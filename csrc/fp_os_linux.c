@@ -17,6 +17,8 @@ static long futex(fp_atomic(uint32_t) *word, int operation, uint32_t value, cons
 
 fp_wait_result fp_os_wait(fp_atomic(uint32_t) *word, uint32_t expected, int64_t deadline_ns)
 {
+    if (deadline_ns < 0)
+        deadline_ns = 0; /* long past, where the kernel would say that it is no time at all */
     struct timespec deadline = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000};
     /* WAIT_BITSET, for it takes an absolute time of CLOCK_MONOTONIC; plain WAIT takes a relative one. */
     if (futex(word, FUTEX_WAIT_BITSET, expected, deadline_ns == FP_FOREVER ? NULL : &deadline) == 0)

@@ -147,7 +147,8 @@ fp_left fp_queue_leave(fp_queue *queue, fp_queue_head head)
 
 uint64_t fp_queue_size(fp_queue *queue)
 {
-    return fp_ring_size(&queue->ready);
+    uint64_t size = fp_ring_size(&queue->ready); /* its two loads may be far apart */
+    return size < queue->capacity ? size : queue->capacity;
 }
 
 bool fp_queue_has_room(fp_queue *queue)

@@ -33,7 +33,8 @@
  * Order pairs (label: store -> load: what it publishes)
  *   FP_RING_PUBLISH  E3 -> D2   the job record's fields; seq_cst, for the parking proof needs it (fp_eventcount.h)
  *   FP_RING_ADVANCE  E2,E4 -> E1   that slot enqueue_pos-1 is filled: a producer that reads a position sees its slots
- *   FP_RING_TAKE     D3 -> D1   that the slot was read before it may be reused
+ *   FP_RING_TAKE     D3 -> D1   what the taker had enqueued before: with its item taken by another, it must not find the
+ *                               ring empty. Release is enough: D3 succeeds on the very value that D1 acquired
  *   FP_RING_PEEK     the load in D2; seq_cst: the re-check of a worker about to park
  * Each has a mutant that a check kills: tests/c/relacy.
  */
@@ -52,7 +53,7 @@
 #define FP_RING_POSITION fp_acquire
 #endif
 #ifndef FP_RING_TAKE
-#define FP_RING_TAKE fp_acq_rel
+#define FP_RING_TAKE fp_release
 #endif
 #ifndef FP_RING_PEEK
 #define FP_RING_PEEK fp_seq_cst

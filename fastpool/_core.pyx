@@ -72,8 +72,9 @@ cdef class Core:
         self.core = py_pool_create(&options, hooks, policies[on_full], submit_timeout_ns)
 
     def _on_own_worker(self):
+        cdef fp_pool *pool = pool_of(self)
         cdef fp_worker *worker = fp_worker_current()
-        return worker is not NULL and worker.pool is pool_of(self)
+        return worker is not NULL and worker.pool is pool
 
     def _close(self):
         fp_pool_close(pool_of(self))
@@ -116,8 +117,11 @@ cdef class Core:
         """Queues one call for each item; an iterator over the results in order."""
         pool_of(self)
         cdef Batch batch = Batch.__new__(Batch)
-        batch.open(self, fn, items, star, grain)
-        return MapIterator(batch, deadline_ns)
+        batch.prepare(self, fn, items, star, grain)
+        iterator = MapIterator(batch, deadline_ns)
+        if items:
+            py_batch_submit(batch.batch)  # last: nothing can fail after it
+        return iterator
 
     def _read_metrics(self):
         """The counters as a dict; histograms as (sum, max, [(lower, upper, count), ...]) in nanoseconds."""
@@ -143,8 +147,11 @@ cdef class Core:
 cdef tuple _histogram(fp_histogram_sum *histogram):
     cdef double ns = fp_clock_ns_per_tick()
     cdef int bucket
-    buckets = [(fp_histogram_lower_bound(bucket) * ns, fp_histogram_lower_bound(bucket + 1) * ns, histogram.buckets[bucket])
-               for bucket in range(FP_HISTOGRAM_BUCKETS) if histogram.buckets[bucket]]
+    buckets = []
+    for bucket in range(FP_HISTOGRAM_BUCKETS):
+        if histogram.buckets[bucket]:
+            lower, upper = fp_histogram_lower_bound(bucket), fp_histogram_lower_bound(bucket + 1)
+            buckets.append((lower * ns, upper * ns, histogram.buckets[bucket]))
     return histogram.sum * ns, histogram.max * ns, buckets
 
 
@@ -157,10 +164,10 @@ cdef class Batch:
     cdef list items      # its arguments, one call each
     cdef list results    # result or exception of each call; None before
 
-    cdef int open(self, Core core, fn, list items, bint star, int64_t grain) except -1:
+    cdef int prepare(self, Core core, fn, list items, bint star, int64_t grain) except -1:
         self.core, self.fn, self.items, self.results = core, fn, items, [None] * len(items)
         self.batch = py_batch_new(core.core, self, fn, items, star, self.results, grain)
-        return py_batch_submit(self.batch) if items else 0
+        return 0
 
     def __dealloc__(self):
         if self.batch is not NULL:

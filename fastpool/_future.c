@@ -370,16 +370,24 @@ bool py_future_help(py_future *future)
     return is_final(fp_load(&future->state, fp_acquire));
 }
 
+/* -1 with an exception where waiting would be for ever. */
+static int refuse_if_forked(py_future *future)
+{
+    if (future->core == NULL || future->generation == (uint8_t)fp_os_fork_generation ||
+        is_final(fp_load(&future->state, fp_acquire)))
+        return 0;
+    PyErr_SetString(py_errors_pool, "this job belongs to the parent process, whose workers are not in this one");
+    return -1;
+}
+
 int py_future_wait(py_future *future, int64_t deadline_ns)
 {
     if (is_final(fp_load(&future->state, fp_acquire)))
         return 1;
     if ((deadline_ns == FP_FOREVER || fp_os_now_ns() < deadline_ns) && py_future_help(future))
         return 1;
-    if (future->core != NULL && future->generation != (uint8_t)fp_os_fork_generation) {
-        PyErr_SetString(py_errors_pool, "this job belongs to the parent process, whose workers are not in this one");
+    if (refuse_if_forked(future) < 0)
         return -1;
-    }
     bool sliced = on_main_thread(), spun = false;
     while (!is_final(fp_load(&future->state, fp_acquire))) {
         Py_BEGIN_ALLOW_THREADS
@@ -617,6 +625,8 @@ static PyObject *get_waiters(PyObject *self, void *unused)
 {
     (void)unused;
     py_future *future = (py_future *)self;
+    if (refuse_if_forked(future) < 0)
+        return NULL;
     PyObject *waiters = extra(future, name_waiters);
     if (waiters == NULL || future->core == NULL || is_final(fp_load(&future->state, fp_acquire)) ||
         !py_on_own_worker(future->core))

@@ -41,7 +41,10 @@ cdef class Kernel:
     def __call__(self, *args):
         """Run it here and now, on scalars; the GIL is held."""
         cdef fp_scalar[3] scalars
-        _convert_scalars(self, args, scalars)
+        cdef Py_ssize_t i
+        _check_count(self, len(args))
+        for i in range(len(args)):
+            _convert_scalar(self, i, args[i], &scalars[i])
         return _box(self.signature_id, fp_call_scalar(self.signature_id, self.fn, scalars, self.data))
 
     def __repr__(self):
@@ -158,37 +161,40 @@ cdef PyObject *_box_call(py_native_call *base) except NULL:
     return <PyObject *>result
 
 
-cdef int _convert_scalars(Kernel k, args, fp_scalar *scalars) except -1:
+cdef int _check_count(Kernel k, Py_ssize_t count) except -1:
+    if count != fp_signatures[k.signature_id].inputs:
+        raise TypeError(f"{k!r} takes {fp_signatures[k.signature_id].inputs} scalars, got {count}")
+    return 0
+
+
+cdef int _convert_scalar(Kernel k, Py_ssize_t i, value, fp_scalar *scalar) except -1:
     cdef char kind = fp_signatures[k.signature_id].type
-    cdef Py_ssize_t i
-    if len(args) != fp_signatures[k.signature_id].inputs:
-        raise TypeError(f"{k!r} takes {fp_signatures[k.signature_id].inputs} scalars, got {len(args)}")
-    for i in range(len(args)):
-        value = args[i]
-        try:
-            if kind == c'q':
-                scalars[i].i64 = _operator.index(value)
-            elif kind == c'd':
-                scalars[i].f64 = value
-            else:
-                scalars[i].f32 = value
-        except TypeError:
-            wanted = "an integer" if kind == c'q' else "a real number"
-            raise TypeError(f"argument {i} of {k!r} must be {wanted}, not {type(value).__name__}") from None
-        except OverflowError:
-            raise OverflowError(f"argument {i} of {k!r} does not fit: {value!r}") from None
+    try:
+        if kind == c'q':
+            scalar.i64 = _operator.index(value)
+        elif kind == c'd':
+            scalar.f64 = value
+        else:
+            scalar.f32 = value
+    except TypeError:
+        wanted = "an integer" if kind == c'q' else "a real number"
+        raise TypeError(f"argument {i} of {k!r} must be {wanted}, not {type(value).__name__}") from None
+    except OverflowError:
+        raise OverflowError(f"argument {i} of {k!r} does not fit: {value!r}") from None
     return 0
 
 
 cdef py_native_call *_prepare(PyObject *kernel, PyObject *const *args, Py_ssize_t count) except NULL:
     """A call of `kernel` on these scalars; freed with the future."""
     cdef Kernel k = <Kernel><object>kernel
-    cdef kernel_call *call = <kernel_call *>PyMem_RawCalloc(1, sizeof(kernel_call))
     cdef Py_ssize_t i
+    _check_count(k, count)
+    cdef kernel_call *call = <kernel_call *>PyMem_RawCalloc(1, sizeof(kernel_call))
     if call is NULL:
         raise MemoryError
     try:
-        _convert_scalars(k, [<object>args[i] for i in range(count)], call.args)
+        for i in range(count):
+            _convert_scalar(k, i, <object>args[i], &call.args[i])
     except BaseException:
         PyMem_RawFree(call)
         raise
@@ -220,7 +226,7 @@ def _check_out(out, shape, dtype, inputs):
         raise ValueError("out is read-only")
     if not out.flags.aligned:
         raise ValueError("out is not aligned for its dtype")
-    if any(stride == 0 and count > 1 for stride, count in zip(out.strides, out.shape)):
+    if _overlaps_itself(out):
         raise ValueError("out has elements that share memory (a broadcast array)")
     for i, array in enumerate(inputs):
         same = (array.__array_interface__["data"] == out.__array_interface__["data"] and array.strides == out.strides
@@ -228,6 +234,16 @@ def _check_out(out, shape, dtype, inputs):
         if not same and _overlap(array, out):
             raise ValueError(f"out overlaps input {i} partly; give the same array, or one apart from it")
     return out
+
+
+def _overlaps_itself(array):
+    """Whether elements share memory; True too for a few layouts that only could, and that nobody makes."""
+    reach = array.itemsize  # bytes that the dimensions so far span
+    for stride, count in sorted((abs(stride), count) for stride, count in zip(array.strides, array.shape) if count > 1):
+        if stride < reach:
+            return True
+        reach += stride * (count - 1)
+    return False
 
 
 def _overlap(a, b):
@@ -239,12 +255,15 @@ def _overlap(a, b):
 
 
 cdef int _set_operand(fp_elementwise *work, int k, array) except -1:
-    """Operand k's address and strides."""
+    """Operand k's address and strides; 0 where it is broadcast."""
     cdef cnp.ndarray a = array
-    cdef int d
+    cdef int d, missing = work.dims - cnp.PyArray_NDIM(a)  # dimensions that the array lacks come first
     work.base[k] = <char *>cnp.PyArray_DATA(a)
     for d in range(work.dims):
-        work.stride[k][d] = cnp.PyArray_STRIDE(a, d)
+        if d < missing or cnp.PyArray_DIM(a, d - missing) == 1:
+            work.stride[k][d] = 0
+        else:
+            work.stride[k][d] = cnp.PyArray_STRIDE(a, d - missing)
     return 0
 
 
@@ -258,10 +277,11 @@ def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wai
     if len(values) != inputs:
         raise TypeError(f"{k!r} takes {inputs} arrays, got {len(values)}")
     dtype = _DTYPES[kind]
-    arrays = [_as_input(value, dtype, f"input {i}") for i, value in enumerate(values)]
-    shape = _np.broadcast_shapes(*[array.shape for array in arrays])
+    arrays = [None] * inputs  # filled in place: Cython 3.3's list comprehensions free an item twice when memory runs out
+    for i in range(inputs):
+        arrays[i] = _as_input(values[i], dtype, f"input {i}")
+    shape = _np.broadcast(*arrays).shape
     out = _np.empty(shape, dtype) if out is None else _check_out(out, shape, dtype, arrays)
-    arrays = [_np.broadcast_to(array, shape) for array in arrays]
     cdef py_array_job *job
     capsule = py_array_job_new(&job)
     job.work.signature, job.work.fn, job.work.data = k.signature_id, k.fn, k.data

@@ -39,13 +39,14 @@ def ordered(
 
 
 def _ordered(pool: Pool, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int) -> Iterator[Any]:
+    # A result that has been yielded is the reader's alone: no variable here keeps it.
     try:
         while window:
-            result = window[0].result(seconds_until(deadline_ns))
-            window.popleft()
-            yield result
+            window[0].exception(seconds_until(deadline_ns))
+            yield window.popleft().result()
             # Only now, so that the reader's pace and not the pool's sets how far ahead the iterables are read.
-            window.extend(pool.submit(fn, *call) for call in itertools.islice(calls, 1))
+            for call in itertools.islice(calls, 1):
+                window.append(pool.submit(fn, *call))
     finally:
         _cancel(window)
 
@@ -82,7 +83,10 @@ class _Stream:
     def results(self) -> Iterator[Any]:
         try:
             while self.pending:
-                yield from self.next_ended().result()
+                results = self.next_ended().result()
+                results.reverse()
+                while results:
+                    yield results.pop()
                 self.submit_next()
         finally:
             _cancel(self.pending)

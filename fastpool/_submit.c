@@ -224,8 +224,31 @@ static PyObject *core_post(PyObject *self, PyObject *const *args, Py_ssize_t cou
     Py_RETURN_NONE;
 }
 
-/* _submit_each(fn, items, star, futures): one job for each item, its future appended as soon as it is queued, so that the
- * caller knows what was accepted when an error ends it. */
+/* Queues the last future of the list, or takes it off the list. */
+static int submit_listed(py_future *future, PyObject *futures)
+{
+    if (submit_future(future->core, future) == 0)
+        return 0;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyList_SetSlice(futures, PyList_GET_SIZE(futures) - 1, PyList_GET_SIZE(futures), NULL);
+    PyErr_Restore(type, value, traceback);
+    return -1;
+}
+
+/* With an exception set, which stays; here and not in Python, for it may be that there is no memory for a loop. */
+static void cancel_listed(PyObject *futures)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(futures); i++)
+        py_future_cancel((py_future *)PyList_GET_ITEM(futures, i));
+    PyErr_Restore(type, value, traceback);
+}
+
+/* _submit_each(fn, items, star, futures): one job for each item. An item's future is in the list before it is queued, which
+ * it may be too late to undo, and off it again if it is refused. An error cancels those that have not started, for the
+ * caller gets none of them. */
 static PyObject *core_submit_each(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     (void)count;
@@ -241,10 +264,10 @@ static PyObject *core_submit_each(PyObject *self, PyObject *const *args, Py_ssiz
         for (Py_ssize_t k = 0; k < extra; k++)
             call[1 + k] = star ? PyTuple_GET_ITEM(item, k) : item;
         py_future *future = make(self, "submit_many", call, 1 + extra, NULL);
-        bool bad = future == NULL || submit_future(future->core, future) < 0 ||
-                   PyList_Append(futures, (PyObject *)future) < 0;
+        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 || submit_listed(future, futures) < 0;
         Py_XDECREF(future);
         if (bad) {
+            cancel_listed(futures);
             PyMem_Free(call);
             return NULL;
         }

@@ -140,8 +140,6 @@ class Pool(_core.Core, Executor):
         try:
             self._submit_each(fn, items, star, futures)
         except PoolOverloaded as error:
-            for future in futures:
-                future.cancel()
             error.futures = futures
             raise
         return futures
