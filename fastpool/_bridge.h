@@ -138,6 +138,8 @@ void py_future_drop_owners(py_future *future);
 
 /* Times of the public interface. A deadline from an object: None or inf is FP_FOREVER. -1 with an exception that names
  * `name` for NaN, negatives and what is no number. */
+/* For messages: as type(object).__name__. */
+const char *py_type_name(PyObject *object);
 int py_deadline_from(PyObject *timeout, const char *name, int64_t *deadline_ns);
 int py_duration_from(PyObject *timeout, const char *name, int64_t *duration_ns);
 

@@ -413,6 +413,12 @@ int py_future_wait(py_future *future, int64_t deadline_ns)
 
 /* ---- times ---- */
 
+const char *py_type_name(PyObject *object)
+{
+    const char *name = Py_TYPE(object)->tp_name, *dot = strrchr(name, '.');
+    return dot != NULL ? dot + 1 : name;
+}
+
 int py_duration_from(PyObject *timeout, const char *name, int64_t *duration_ns)
 {
     *duration_ns = FP_FOREVER;
@@ -420,12 +426,10 @@ int py_duration_from(PyObject *timeout, const char *name, int64_t *duration_ns)
         return 0;
     double seconds = PyFloat_AsDouble(timeout);
     if (seconds == -1.0 && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            PyErr_Clear();
-            PyErr_Format(PyExc_TypeError, "%s must be a number of seconds or None, not %.200s", name,
-                         Py_TYPE(timeout)->tp_name);
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError, "%s must be a number of seconds or None, not %.200s", name, py_type_name(timeout));
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError))
             return -1;
-        }
         PyErr_Clear(); /* an int beyond any float: for ever, or negative */
         seconds = PyObject_RichCompareBool(timeout, Py_False, Py_LT) == 1 ? -1.0 : INFINITY;
     }
@@ -733,7 +737,7 @@ static int set_exception(PyObject *self, PyObject *value, void *unused)
         bad = set_value((py_future *)self, exception, traceback, IS_EXCEPTION);
         Py_XDECREF(traceback);
     } else {
-        PyErr_Format(PyExc_TypeError, "exception must be an exception, not %.200s", Py_TYPE(exception)->tp_name);
+        PyErr_Format(PyExc_TypeError, "exception must be an exception, not %.200s", py_type_name(exception));
     }
     Py_DECREF(exception);
     return bad;

@@ -188,7 +188,7 @@ static py_future *make(PyObject *self, const char *method, PyObject *const *args
         return NULL;
     }
     if (!PyCallable_Check(args[0])) {
-        PyErr_Format(PyExc_TypeError, "fn must be callable, not %.200s", Py_TYPE(args[0])->tp_name);
+        PyErr_Format(PyExc_TypeError, "fn must be callable, not %.200s", py_type_name(args[0]));
         return NULL;
     }
     py_reap(core);

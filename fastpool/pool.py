@@ -135,6 +135,8 @@ class Pool(_core.Core, Executor):
         for many jobs is the cheap way to submit: see the README's table.
         """
         _arguments.function(fn)
+        if not iterables:
+            raise TypeError("submit_many() needs an iterable after fn, with the arguments of each job")
         items, star = _collect(iterables)
         futures: list[Any] = []
         try:
