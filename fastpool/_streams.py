@@ -40,6 +40,7 @@ def ordered(
 
 def _ordered(pool: Pool, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int) -> Iterator[Any]:
     # A result that has been yielded is the reader's alone: no variable here keeps it.
+    cancel = _cancel  # a name of its own: when the interpreter ends, the module's may be gone before this generator
     try:
         while window:
             window[0].exception(seconds_until(deadline_ns))
@@ -48,7 +49,7 @@ def _ordered(pool: Pool, fn: Function, calls: Iterator[Call], window: deque[Any]
             for call in itertools.islice(calls, 1):
                 window.append(pool.submit(fn, *call))
     finally:
-        _cancel(window)
+        cancel(window)
 
 
 def _run_chunk(fn: Function, calls: list[Call]) -> list[Any]:
@@ -81,6 +82,7 @@ class _Stream:
         return future
 
     def results(self) -> Iterator[Any]:
+        cancel = _cancel  # see _ordered
         try:
             while self.pending:
                 results = self.next_ended().result()
@@ -89,7 +91,7 @@ class _Stream:
                     yield results.pop()
                 self.submit_next()
         finally:
-            _cancel(self.pending)
+            cancel(self.pending)
 
 
 def unordered(

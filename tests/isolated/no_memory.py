@@ -1,0 +1,127 @@
+"""A failed allocation, whichever: the call raises MemoryError and has queued nothing, or its jobs end; the pool goes on."""
+
+from __future__ import annotations
+
+import _testcapi  # type: ignore[import-not-found]
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fastpool
+from fastpool import kernels
+from support import WAIT, Held, ended
+
+REFUSED = object()
+ROUNDS = 120  # no call here makes more allocations than that
+
+
+@contextmanager
+def failing(first: int, stop: int) -> Iterator[None]:
+    _testcapi.set_nomemory(first, stop)
+    try:
+        yield
+    finally:
+        _testcapi.remove_mem_hooks()
+
+
+def job(number: int, *args: Any, **kwargs: Any) -> int:
+    ran.append(number)
+    return number
+
+
+def expect_results(number: int, futures: list[Any]) -> None:
+    for future in futures:
+        assert future.result(WAIT) == number
+
+
+def expect(have: Any, want: Any) -> None:
+    assert have == want, (have, want)
+
+
+# Each way: the call, which may fail, and what is to hold of its result once the queue has been released.
+
+
+def submit(number: int) -> Any:
+    return pool.submit(job, number, "second", key="word")
+
+
+def check_submit(number: int, future: Any) -> None:
+    expect(future.result(WAIT), number)
+
+
+def submit_kernel(number: int) -> Any:
+    return pool.submit(kernels.identity, number)
+
+
+def check_submit_kernel(number: int, future: Any) -> None:
+    expect(future.result(WAIT), number)
+
+
+def submit_many(number: int) -> Any:
+    return pool.submit_many(job, [number] * 4)
+
+
+def check_submit_many(number: int, futures: Any) -> None:
+    expect([future.result(WAIT) for future in futures], [number] * 4)
+
+
+def post(number: int) -> Any:
+    return pool.post(job, number, "second", key="word")
+
+
+def check_post(number: int, nothing: Any) -> None:
+    assert nothing is None
+
+
+def mapped(number: int) -> Any:
+    return pool.map(job, [number] * 4)
+
+
+def check_mapped(number: int, results: Any) -> None:
+    expect(list(results), [number] * 4)
+
+
+def array(number: int) -> Any:
+    return pool.submit_array(kernels.identity, [float(number)] * 4)
+
+
+def check_array(number: int, future: Any) -> None:
+    expect(future.result(WAIT).tolist(), [float(number)] * 4)
+
+
+RUNS = {"submit": 1, "submit_many": 4, "post": 1, "mapped": 4}  # how often `job` runs for a call that was accepted
+
+way = sys.argv[1]
+call, check = globals()[way], globals()[f"check_{way}"]
+pool = fastpool.Pool(1)
+ran: list[int] = []
+check(-1, call(-1))  # whatever is imported or cached on first use
+assert pool.wait_idle(WAIT)
+for width in (1, 10**6):  # one allocation fails, or all from there on
+    ran.clear()
+    results: list[Any] = [REFUSED] * ROUNDS
+    refused = 0
+    with Held(pool):
+        for number in range(ROUNDS):
+            try:
+                with failing(number, number + width):
+                    results[number] = call(number)
+            except MemoryError:
+                refused += 1
+    accepted = {number: result for number, result in enumerate(results) if result is not REFUSED}
+    for number, result in accepted.items():
+        check(number, result)
+    assert pool.wait_idle(WAIT)
+    assert refused > 0, "no allocation failed"
+    assert len(accepted) >= 5, "no call was beyond the failing allocation"
+    if way in RUNS:
+        for number in range(ROUNDS):
+            want = RUNS[way] if number in accepted else 0
+            assert ran.count(number) == want, f"allocation {number}: {ran.count(number)} runs instead of {want}"
+    metrics = pool.metrics()
+    assert metrics.jobs_submitted == ended(metrics), metrics
+    assert metrics.jobs_failed == 0, metrics
+assert pool.submit(str, "goes on").result(WAIT) == "goes on"
+assert pool.shutdown()
+print("ok")

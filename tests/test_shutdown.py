@@ -1,0 +1,357 @@
+"""shutdown: from anywhere, at any time, and each accepted job still ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import fastpool
+from fastpool import kernels
+from support import WAIT, Held, ended, in_thread, reached
+
+MakePool = Callable[..., fastpool.Pool]
+BOTH = pytest.mark.parametrize("kind", [fastpool.Pool, fastpool.ThreadPoolExecutor])
+
+
+def assert_refuses(pool: fastpool.Pool) -> None:
+    """Whatever would queue a job says PoolShutdown, and queues nothing."""
+    before = pool.metrics().jobs_submitted
+    for refused in (
+        lambda: pool.submit(int),
+        lambda: pool.post(int),
+        lambda: pool.submit_many(int, ["1"]),
+        lambda: list(pool.map(int, ["1"])),
+        lambda: list(pool.map(int, ["1"], buffersize=1)),
+        lambda: list(pool.imap_unordered(int, ["1"])),
+        lambda: pool.submit(kernels.identity, 1.0),
+        lambda: pool.submit_array(kernels.identity, [1.0]),
+        lambda: pool.map_array(kernels.identity, [1.0]),
+    ):
+        with pytest.raises(fastpool.PoolShutdown):
+            refused()
+    assert pool.metrics().jobs_submitted == before
+
+
+@BOTH
+def test_after_shutdown_everything_is_refused(make_pool: MakePool, kind: type[fastpool.Pool]) -> None:
+    for started in (False, True):
+        pool = make_pool(2, kind=kind)
+        if started:
+            pool.submit(int).result(WAIT)
+        assert pool.shutdown() is True
+        assert_refuses(pool)
+        assert pool.wait_idle(0)
+        assert pool.metrics().workers == 0
+
+
+@BOTH
+def test_shutdown_runs_what_is_queued(make_pool: MakePool, kind: type[fastpool.Pool]) -> None:
+    pool = make_pool(2, kind=kind)
+    ran: list[int] = []
+    futures = pool.submit_many(ran.append, range(500))
+    results = pool.map(ran.append, range(500, 1000))
+    array = pool.submit_array(kernels.identity, [1.0] * 500)
+    assert pool.shutdown() is True
+    assert sorted(ran) == list(range(1000))
+    assert all(future.done() for future in futures)
+    assert list(results) == [None] * 500
+    assert array.result(0).sum() == 500
+    assert pool.metrics().jobs_processed == 1500
+
+
+def test_shutting_down_again_is_harmless(make_pool: MakePool) -> None:
+    pool = make_pool(2)
+    pool.submit_many(int, "123")
+    assert [pool.shutdown() for _ in range(3)] == [True, True, True]
+    assert pool.shutdown(cancel_futures=True, timeout=0) is True
+    assert pool.shutdown(wait=False) is True
+
+
+def test_without_waiting_shutdown_returns_at_once(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    with Held(pool):
+        queued = pool.submit(int)
+        assert pool.shutdown(wait=False) is False
+        assert not queued.done()
+        assert_refuses(pool)
+    assert queued.result(WAIT) == 0
+    assert pool.shutdown() is True
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_cancel_futures_cancels_what_has_not_started(make_pool: MakePool, wait: bool) -> None:
+    pool = make_pool(1)
+    ran: list[int] = []
+    with Held(pool) as held:
+        futures = pool.submit_many(ran.append, range(20))
+        results = pool.map(ran.append, range(20))
+        array = pool.submit_array(kernels.identity, [1.0] * 20)
+        waiter = in_thread(futures[3].result)
+        ending = in_thread(lambda: pool.shutdown(wait, cancel_futures=True))
+        with pytest.raises(fastpool.CancelledError):
+            waiter()
+        with pytest.raises(fastpool.CancelledError):
+            array.result(WAIT)
+        with pytest.raises(fastpool.CancelledError):
+            next(results)
+        held.release()
+        assert ending() in ((True,) if wait else (True, False))
+    assert pool.shutdown() is True
+    assert all(future.cancelled() for future in futures)
+    assert held.futures[0].result(WAIT) is None, "a running job is never cancelled"
+    assert ran == []
+    metrics = pool.metrics()
+    assert (metrics.jobs_cancelled, metrics.jobs_processed) == (60, 1)
+
+
+def test_shutdown_with_a_timeout_drains_then_cancels(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    with Held(pool) as held:
+        queued = pool.submit(int)
+        assert pool.shutdown(timeout=0.001) is False
+        assert queued.cancelled()
+        held.release()
+    assert pool.shutdown(timeout=WAIT) is True
+    relaxed = make_pool(2)
+    futures = relaxed.submit_many(int, "123")
+    assert relaxed.shutdown(timeout=WAIT) is True
+    assert [future.result(0) for future in futures] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), ([], TypeError)])
+def test_a_bad_timeout_is_refused_and_nothing_is_shut_down(make_pool: MakePool, timeout: Any, error: type[Exception]) -> None:
+    pool = make_pool(1)
+    with pytest.raises(error, match="timeout"):
+        pool.shutdown(timeout=timeout)
+    with pytest.raises(error, match="timeout"):
+        pool.wait_idle(timeout)
+    assert pool.submit(int).result(WAIT) == 0
+
+
+def test_all_who_shut_down_at_once_come_back(make_pool: MakePool) -> None:
+    for workers in (1, 2, 16):
+        pool = make_pool(workers)
+        futures = pool.submit_many(int, ["1"] * 200)
+        enders = [in_thread(pool.shutdown) for _ in range(8)]
+        assert all(ender() for ender in enders)
+        assert sum(future.result(0) for future in futures) == 200
+
+
+def test_a_job_may_shut_its_pool_down_without_waiting(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    future = pool.submit(lambda: pool.shutdown(wait=False))
+    assert future.result(WAIT) is False
+    assert pool.shutdown(timeout=WAIT) is True
+    assert_refuses(pool)
+
+
+def test_a_job_may_cancel_what_is_queued_behind_it(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    with Held(pool):
+        ending = pool.submit(pool.shutdown, wait=False, cancel_futures=True)
+        queued = pool.submit(int)
+    assert ending.result(WAIT) is False
+    assert queued.cancelled()
+
+
+def test_a_job_that_would_wait_for_itself_is_told_so(make_pool: MakePool) -> None:
+    pool = make_pool(2)
+    for method in (pool.shutdown, pool.wait_idle):
+        with pytest.raises(fastpool.PoolError, match="job"):
+            pool.submit(method).result(WAIT)
+    assert pool.submit(int).result(WAIT) == 0, "and nothing was shut down"
+
+
+def test_a_job_of_another_pool_may_wait(make_pool: MakePool) -> None:
+    one, other = make_pool(1), make_pool(1)
+    other.submit_many(int, "123")
+    assert one.submit(other.wait_idle).result(WAIT) is True
+    assert one.submit(other.shutdown).result(WAIT) is True
+
+
+def test_a_signal_handler_may_shut_down(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    answers: list[bool] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: answers.append(pool.shutdown(wait=False)))
+    try:
+        with Held(pool):
+            queued = pool.submit(int)
+            signal.raise_signal(signal.SIGUSR1)
+            assert answers == [False]
+            assert_refuses(pool)
+        assert queued.result(WAIT) == 0
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_destructor_may_shut_down(make_pool: MakePool) -> None:
+    pool = make_pool(2)
+
+    class Owner:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            ended.append(pool.shutdown())
+
+    ended: list[bool] = []
+    Owner()
+    gc.collect()
+    assert ended == [True]
+
+
+def test_the_last_reference_may_go_in_a_job_of_the_pool() -> None:
+    """Then the pool ends on its own worker, which cannot wait for itself."""
+    pool = fastpool.Pool(2)
+    gone = weakref.ref(pool)
+    go, ran = threading.Event(), threading.Event()
+
+    def job(box: list[fastpool.Pool]) -> None:
+        reached(go)
+        box[0].post(ran.set)
+        box.clear()
+        gc.collect()
+
+    box = [pool]
+    future = pool.submit(job, box)
+    del pool
+    go.set()
+    assert future.result(WAIT) is None
+    assert gone() is None
+    reached(ran)
+
+
+@pytest.mark.parametrize("cancel_futures", [False, True])
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_while_producers_submit_each_job_is_accepted_or_refused_and_each_accepted_one_ends(
+    workers: int, cancel_futures: bool
+) -> None:
+    for _ in range(15):
+        pool = fastpool.Pool(workers, queue_size=64)
+        ready = threading.Barrier(4)
+        futures: list[fastpool.Future] = []
+        ran: list[int] = []
+        posted = [0] * 3
+
+        def produce(who: int) -> None:
+            ready.wait(WAIT)
+            try:
+                while True:
+                    futures.append(pool.submit(int))
+                    pool.post(ran.append, who)
+                    posted[who] += 1
+                    futures.extend(pool.submit_many(int, "12"))
+            except fastpool.PoolShutdown:
+                pass
+
+        producers = [in_thread(produce, who) for who in range(3)]
+        ready.wait(WAIT)
+        assert pool.shutdown(cancel_futures=cancel_futures, timeout=WAIT) is True
+        for producer in producers:
+            producer()
+        # A producer that was let in just before the end may have run its job itself; that has ended too.
+        assert all(future.done() for future in futures)
+        metrics = pool.metrics()
+        assert metrics.jobs_submitted == ended(metrics) >= len(futures) + sum(posted)
+        if not cancel_futures:
+            assert len(ran) == sum(posted)
+            assert metrics.jobs_cancelled == 0
+
+
+def test_a_pool_may_be_shut_down_before_it_ever_ran() -> None:
+    for workers in (1, 16):
+        assert fastpool.Pool(workers).shutdown() is True
+        assert fastpool.Pool(workers).shutdown(wait=False) is True
+
+
+def test_hundreds_of_pools_come_and_go() -> None:
+    for _ in range(300):
+        with fastpool.Pool(2) as pool:
+            assert pool.submit(int).result(WAIT) == 0
+
+
+# --- with, async with ---
+
+
+@BOTH
+def test_with_shuts_down_and_waits(kind: type[fastpool.Pool]) -> None:
+    ran: list[int] = []
+    with kind(2) as pool:
+        assert isinstance(pool, kind)
+        pool.submit_many(ran.append, range(100))
+    assert sorted(ran) == list(range(100))
+    assert_refuses(pool)
+
+
+def test_with_waits_also_when_its_body_raises() -> None:
+    ran: list[int] = []
+    with pytest.raises(ZeroDivisionError), fastpool.Pool(1) as pool:
+        pool.submit_many(ran.append, range(100))
+        raise ZeroDivisionError
+    assert ran == list(range(100))
+
+
+def test_async_with_shuts_down_without_blocking_the_loop() -> None:
+    async def main() -> None:
+        progressed = asyncio.Event()
+        async with fastpool.Pool(1) as pool:
+            go = threading.Event()
+            future = pool.submit(reached, go)
+
+            async def release() -> None:  # runs only if the loop does while the pool is shut down
+                progressed.set()
+                go.set()
+
+            task = asyncio.create_task(release())
+        assert progressed.is_set()
+        assert future.done()
+        await task
+        assert_refuses(pool)
+
+    asyncio.run(asyncio.wait_for(main(), WAIT))
+
+
+def test_async_with_works_when_the_pool_is_the_loops_own_executor() -> None:
+    async def main() -> int:
+        async with fastpool.ThreadPoolExecutor(2) as pool:
+            asyncio.get_running_loop().set_default_executor(pool)
+            return await asyncio.to_thread(int, "5")
+
+    assert asyncio.run(asyncio.wait_for(main(), WAIT)) == 5
+
+
+# --- wait_idle ---
+
+
+def test_wait_idle_waits_for_queued_and_running_jobs(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    assert pool.wait_idle(0) is True
+    with Held(pool) as held:
+        pool.post(int)
+        assert pool.wait_idle(0) is False
+        assert pool.wait_idle(0.001) is False
+        waiters = [in_thread(pool.wait_idle) for _ in range(4)]
+        held.release()
+        assert [waiter() for waiter in waiters] == [True] * 4
+    assert pool.submit(int).result(WAIT) == 0, "the pool stays open"
+
+
+def test_wait_idle_waits_for_every_kind_of_job(make_pool: MakePool) -> None:
+    pool = make_pool(2)
+    for _ in range(50):
+        pool.submit_many(int, ["1"] * 20)
+        pool.map(int, ["1"] * 20)
+        array = pool.submit_array(kernels.polynomial, [1.0] * 1000)
+        cancelled = pool.submit(int).cancel()
+        assert pool.wait_idle(WAIT) is True
+        assert array.done()
+        metrics = pool.metrics()
+        assert metrics.jobs_submitted == ended(metrics)
+        assert cancelled in (True, False)
