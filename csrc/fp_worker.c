@@ -209,7 +209,7 @@ static int64_t idle_deadline(fp_pool *pool)
     return pool->options.idle_ns < FP_FOREVER - now_ns ? now_ns + pool->options.idle_ns : FP_FOREVER;
 }
 
-enum parked { LOOK_AGAIN, DRAINED, UNNEEDED };
+enum parked { LOOK_AGAIN, DRAINED, UNNEEDED, FORKED };
 
 static enum parked park(fp_worker *worker)
 {
@@ -262,6 +262,8 @@ static enum parked serve(fp_worker *worker)
     fp_pool *pool = worker->pool;
     fp_queue_head head;
     for (;;) {
+        if (fp_pool_is_forked(pool)) /* by the job: this is the child, and the pool is its parent's */
+            return FORKED;
         fp_overflow_refill(&pool->overflow, &pool->queue);
         if (!fp_queue_peek(&pool->queue, &head)) {
             enum parked parked = rest(worker);
@@ -332,6 +334,8 @@ static void *worker_main(void *arg)
     worker->now_ticks = fp_clock_ticks();
     set_up(worker);
     enum parked why = serve(worker);
+    if (why == FORKED)
+        return NULL; /* the child's only thread: with it the child ends, as one does whose thread forked and returned */
     leave(worker);
     if (host->worker_stop != NULL)
         host->worker_stop(host->arg, worker);

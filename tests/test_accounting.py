@@ -239,6 +239,18 @@ def test_a_snapshot_never_shows_more_jobs_ended_than_submitted(make_pool: MakePo
     idle_metrics(pool)
 
 
+def test_jobs_submitted_is_exact_while_the_queue_moves_jobs_on(make_pool: MakePool) -> None:
+    """Beyond 65,536 an unbounded pool's jobs wait in a list; none counts twice while it goes over into the ring."""
+    pool = make_pool(2, queue_size=None)
+    n = 90_000
+    with Held(pool, 2) as held:
+        pool.submit_many(int, ["1"] * n)
+        held.release()
+        while (metrics := pool.metrics()).queue_depth > 0:
+            assert metrics.jobs_submitted == n + 2
+    assert idle_metrics(pool).jobs_submitted == n + 2
+
+
 def test_no_job_runs_twice_and_none_is_lost(make_pool: MakePool, fast_switching: None) -> None:
     for workers in (1, 2, 16):
         pool = make_pool(workers, queue_size=50)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from fastpool.bench.jobs import echo, spin
-from fastpool.bench.measure import Case, equals, timed
+from fastpool.bench.measure import Case, Figure, equals, timed
 from fastpool.bench.peers import (
     FASTPOOL,
     LOOP,
@@ -19,9 +19,12 @@ from fastpool.bench.peers import (
     submit_at_once,
     submit_each,
 )
-from fastpool.bench.section import Context, Section, beyond, no_notes
+from fastpool.bench.section import Context, Section, beyond
+from fastpool.bench.units import show_ratio
 
 FASTPOOL_SUBMIT = f"{FASTPOOL} submit"
+FASTPOOL_MANY = f"{FASTPOOL} submit_many"
+FASTPOOL_ONE = f"{FASTPOOL_MANY}, 1 worker"
 
 
 def _dispatch_cases(context: Context, fn: Callable[[int], int], values: list[int], results: list[int]) -> list[Case]:
@@ -34,13 +37,22 @@ def _dispatch_cases(context: Context, fn: Callable[[int], int], values: list[int
 
     return [
         case(FASTPOOL_SUBMIT, many, submit_each, peers.pool),
-        case(f"{FASTPOOL} submit_many", many, submit_at_once, peers.pool),
+        case(FASTPOOL_MANY, many, submit_at_once, peers.pool),
         case(f"{FASTPOOL}.ThreadPoolExecutor", many, submit_each, peers.drop_in),
         case(THREADS, many, submit_each, peers.threads),
         case(PROCESSES, few, submit_each, peers.processes),
         case(f"{MP_THREADS} apply_async", many, apply_each, peers.mp_threads),
         timed(LOOP, many, partial(call_each, fn, values), equals(results)),
     ]
+
+
+def _by_workers(figures: Sequence[Figure]) -> list[str]:
+    """Say what a second worker is worth where Python jobs run side by side."""
+    best = {figure.peer: figure.best for figure in figures}
+    one, all_of_them = best[FASTPOOL_ONE], best[FASTPOOL_MANY]
+    if one is None or all_of_them is None:
+        return []
+    return [f"{FASTPOOL_MANY} with all workers: {show_ratio(one / all_of_them)} as fast as with one"]
 
 
 def empty(context: Context) -> Section:
@@ -55,14 +67,16 @@ def timed_work(microseconds: int, context: Context) -> Section:
     iterations = max(1, round(microseconds * context.spins_per_us))
     scale = context.scale
     count = min(scale.work_jobs, scale.work_us // microseconds)
-    cases = _dispatch_cases(context, spin, [iterations] * count, [spin(iterations)] * count)
+    work, results = [iterations] * count, [spin(iterations)] * count
+    single = partial(submit_at_once, context.peers.single, spin, work)
+    cases = [*_dispatch_cases(context, spin, work, results), timed(FASTPOOL_ONE, count, single, equals(results))]
     return Section(
         f"Python jobs of {microseconds} \N{MICRO SIGN}s ({iterations:,} iterations)",
         "ns",
         THREADS,
         cases,
         # Where jobs run side by side, the loop's time cannot be subtracted from theirs.
-        beyond(LOOP, FASTPOOL_SUBMIT, THREADS) if context.gil else no_notes,
+        beyond(LOOP, FASTPOOL_SUBMIT, THREADS) if context.gil else _by_workers,
     )
 
 
