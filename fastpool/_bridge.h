@@ -18,6 +18,32 @@
 #include "fp_pool.h"
 #include "fp_worker.h"
 
+/* ---- references that go from thread to thread ---- */
+
+/* Without the GIL an object counts its owner's references apart from those of other threads, and when another thread drops
+ * one that the owner has taken, it has to queue the object for its owner to settle. So a reference that another thread
+ * is going to drop is counted with the others from the start. */
+static inline PyObject *py_new_ref_to_pass(PyObject *object)
+{
+#ifdef Py_GIL_DISABLED
+    if (!_Py_IsImmortal(object))
+        _Py_atomic_add_ssize(&object->ob_ref_shared, (Py_ssize_t)1 << _Py_REF_SHARED_SHIFT);
+    return object;
+#else
+    return Py_NewRef(object);
+#endif
+}
+
+/* The same of a reference that the calling thread has already. */
+static inline PyObject *py_ref_to_pass(PyObject *object)
+{
+#ifdef Py_GIL_DISABLED
+    py_new_ref_to_pass(object);
+    Py_DECREF(object);
+#endif
+    return object;
+}
+
 /* ---- the pool's Python half ---- */
 
 typedef enum py_on_full { PY_ON_FULL_BLOCK, PY_ON_FULL_RAISE, PY_ON_FULL_CALLER_RUNS, PY_ON_FULL_DISCARD_OLDEST } py_on_full;

@@ -71,7 +71,7 @@ static fp_outcome run_started(py_future *future)
         return FP_FAILED;
     }
     future->fn = future->args = future->kwargs = NULL;
-    py_future_complete(future, PY_FINISHED, result);
+    py_future_complete(future, PY_FINISHED, py_ref_to_pass(result));
     /* After the end is known, for the arguments' destructors may take their time. */
     Py_DECREF(fn);
     Py_XDECREF(args);

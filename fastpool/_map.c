@@ -39,7 +39,7 @@ static fp_outcome run_call(py_batch *batch, int64_t index)
             fp_fetch_add(&batch->core->panics, UINT64_C(1), fp_relaxed);
     }
     PyObject *none = PyList_GET_ITEM(batch->results, (Py_ssize_t)index);
-    PyList_SET_ITEM(batch->results, (Py_ssize_t)index, value); /* M1 */
+    PyList_SET_ITEM(batch->results, (Py_ssize_t)index, py_ref_to_pass(value)); /* M1 */
     Py_DECREF(none);
     fp_store(&batch->done[index], done, fp_seq_cst);    /* M2 */
     if (fp_load(&batch->want, fp_seq_cst) == index)     /* M3 */

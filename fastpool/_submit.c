@@ -128,7 +128,7 @@ int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int
 /* Queues the future, leaving the caller's reference as it is. 0, or -1 with an exception. */
 static int submit_future(py_pool *core, py_future *future)
 {
-    Py_INCREF(future);
+    py_new_ref_to_pass((PyObject *)future);
     if (push(core, future->kind == PY_KERNEL ? &py_native_job : &py_python_job, future, false, 1) == 0)
         return 0;
     Py_DECREF(future);
@@ -138,16 +138,18 @@ static int submit_future(py_pool *core, py_future *future)
 /* The arguments after fn into the future: none, one, or a tuple; keywords into a dict. */
 static int fill_call(py_future *future, PyObject *fn, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    future->fn = Py_NewRef(fn);
+    future->fn = py_new_ref_to_pass(fn);
     if (count == 1) {
         future->arg_count = 1;
-        future->args = Py_NewRef(args[0]);
+        future->args = py_new_ref_to_pass(args[0]);
     } else if (count > 1) {
         future->arg_count = 2;
-        if ((future->args = PyTuple_New(count)) == NULL)
+        PyObject *tuple = PyTuple_New(count);
+        if (tuple == NULL)
             return -1;
         for (Py_ssize_t i = 0; i < count; i++)
-            PyTuple_SET_ITEM(future->args, i, Py_NewRef(args[i]));
+            PyTuple_SET_ITEM(tuple, i, py_new_ref_to_pass(args[i]));
+        future->args = py_ref_to_pass(tuple);
     }
     Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
     if (named == 0)
