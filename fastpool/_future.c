@@ -238,16 +238,30 @@ static bool end(py_future *future, int phase)
     return state & PY_EXTRAS;
 }
 
+/* The hook failed. True to call it again: nobody has been told yet, and there may be memory now. */
+static bool announce_failed(py_future *future, int attempts)
+{
+    enum { MOST_ATTEMPTS = 8 };
+    bool untold = fp_load(&future->state, fp_relaxed) & PY_ANNOUNCING;
+    if (untold && attempts < MOST_ATTEMPTS && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear();
+        return true;
+    }
+    fp_fetch_and(&future->state, ~(uint32_t)PY_ANNOUNCING, fp_acq_rel); /* the future ends all the same */
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+        PyErr_Clear(), PyErr_SetInterrupt(); /* the main thread gets it again, where it can be raised */
+    else
+        PyErr_WriteUnraisable((PyObject *)future);
+    return false;
+}
+
 void py_future_announce(py_future *future)
 {
-    PyObject *none = PyObject_CallFunctionObjArgs(announce_hook, future, fp_load(&future->extras, fp_acquire), NULL);
-    if (none == NULL) { /* Ctrl-C, or out of memory, within the hook: the future ends all the same */
-        fp_fetch_and(&future->state, ~(uint32_t)PY_ANNOUNCING, fp_acq_rel);
-        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-            PyErr_Clear(), PyErr_SetInterrupt(); /* the main thread gets it again, where it can be raised */
-        else
-            PyErr_WriteUnraisable((PyObject *)future);
-    }
+    PyObject *none, *extras = fp_load(&future->extras, fp_acquire);
+    int attempts = 0;
+    do
+        none = PyObject_CallFunctionObjArgs(announce_hook, future, extras, NULL);
+    while (none == NULL && announce_failed(future, ++attempts));
     Py_XDECREF(none);
 }
 

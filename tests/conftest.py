@@ -10,9 +10,9 @@ from typing import TextIO
 
 import pytest
 from hypothesis import settings
+from support import WAIT
 
 import fastpool
-from support import WAIT
 
 # Seconds after which a test counts as hung. All of a test's own waits end well before.
 WATCHDOG = 150

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import WAIT
 
 import fastpool
-from support import WAIT
 
 # Where an isolated script finds what its parent has compiled.
 VARIABLE = "FASTPOOL_TEST_LIBRARY"

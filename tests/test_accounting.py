@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import WAIT, Held, idle_metrics, in_thread, reached
 
 import fastpool
 from fastpool import kernels
-from support import WAIT, Held, idle_metrics, in_thread, reached
 
 MakePool = Callable[..., fastpool.Pool]
 
@@ -161,10 +162,8 @@ def test_the_identity_holds_after_shutdown_amid_chaos(
     producers = [Chaos(pool, seed + i) for i in range(2)]
 
     def run(producer: Chaos) -> None:
-        try:
+        with contextlib.suppress(fastpool.PoolShutdown):
             producer.run(60)
-        except fastpool.PoolShutdown:
-            pass
 
     finishes = [in_thread(run, producer) for producer in producers]
     assert pool.shutdown(cancel_futures=cancel, timeout=WAIT) is True

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import WAIT, Held, idle_metrics, in_thread, reached
 
 import fastpool
 from fastpool import kernels
-from support import WAIT, Held, idle_metrics, in_thread, reached
 
 MakePool = Callable[..., fastpool.Pool]
 

@@ -1,4 +1,4 @@
-"""Bad input: a clear error that names the argument, and nothing half-queued (helper-4)"""
+"""Bad input: a clear error that names the argument, and nothing half-queued."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import WAIT, Held, idle_metrics
 
 import fastpool
 from fastpool import _core, kernels
-from support import WAIT, Held, idle_metrics
 
 MakePool = Callable[..., fastpool.Pool]
 

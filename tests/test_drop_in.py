@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor as Standard
 from typing import Any
 
 import pytest
+from support import WAIT, reached
 
 import fastpool
-from support import WAIT, reached
 
 BOTH = pytest.mark.parametrize("kind", [Standard, fastpool.ThreadPoolExecutor], ids=["standard", "fastpool"])
 
@@ -198,10 +198,9 @@ def test_results_and_errors_come_through(kind: type[Standard]) -> None:
 def test_a_map_that_takes_too_long_times_out(kind: type[Standard]) -> None:
     with kind(2) as executor:
         go = threading.Event()
-        results = []
+        results: list[int] = []
         with pytest.raises(TimeoutError):
-            for result in executor.map(lambda wait: wait and reached(go), [0, 0, 1], timeout=0.2):
-                results.append(result)
+            results.extend(executor.map(lambda wait: wait and reached(go), [0, 0, 1], timeout=0.2))
         assert results in ([], [0], [0, 0])
         go.set()
 

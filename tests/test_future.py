@@ -15,9 +15,9 @@ from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError,
 from typing import Any
 
 import pytest
+from support import WAIT, Held, in_thread, reached
 
 import fastpool
-from support import WAIT, Held, in_thread, reached
 
 
 class Boom(Exception):

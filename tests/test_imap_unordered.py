@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import WAIT, Held, idle_metrics, reached
 
 import fastpool
-from support import WAIT, Held, idle_metrics, reached
 
 MakePool = Callable[..., fastpool.Pool]
 
@@ -58,7 +58,7 @@ def test_the_iterables_are_read_no_further_ahead_than_the_buffer(make_pool: Make
 
     def items() -> Iterator[int]:
         nonlocal read
-        for read in itertools.count(1):
+        for read in itertools.count(1):  # noqa: UP028  the count is what is tested
             yield read
 
     results = pool.imap_unordered(lambda i: i, items(), buffersize=buffersize, chunksize=chunksize)

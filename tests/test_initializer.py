@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import WAIT, in_thread, reached
 
 import fastpool
 from fastpool import BrokenThreadPool, kernels
-from support import WAIT, in_thread, reached
 
 MakePool = Callable[..., fastpool.Pool]
 BOTH = pytest.mark.parametrize("kind", [fastpool.Pool, fastpool.ThreadPoolExecutor])

@@ -1,4 +1,4 @@
-"""Exit, fork, signals, Ctrl-C, no threads, no memory: each case in an interpreter of its own (helper-4)"""
+"""Exit, fork, signals, Ctrl-C, no threads, no memory: each case in an interpreter of its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import native
 import pytest
 
 import fastpool
-import native
 
 FOLDER = Path(__file__).with_name("isolated")
 

@@ -1,4 +1,4 @@
-"""A kernel: what kernel() takes and refuses, and what a native job gives back (helper-4)"""
+"""A kernel: what kernel() takes and refuses, and what a native job gives back."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import native
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import WAIT, Held, idle_metrics, in_thread, reached
 
 import fastpool
-import native
 from fastpool import _core, _signatures, kernels
-from support import WAIT, Held, idle_metrics, in_thread, reached
 
 MakePool = Callable[..., fastpool.Pool]
 

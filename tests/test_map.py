@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import WAIT, Held, idle_metrics, in_thread, reached
 
 import fastpool
-from support import WAIT, Held, idle_metrics, in_thread, reached
 
 MakePool = Callable[..., fastpool.Pool]
 
@@ -94,10 +94,10 @@ def test_each_item_is_called_exactly_once(make_pool: MakePool, buffersize: int |
     assert sorted(calls) == list(range(n))
 
 
-def test_calls_of_a_map_run_side_by_side(make_pool: MakePool) -> None:
-    for workers in (2, 16):
-        barrier = threading.Barrier(workers)
-        assert sorted(make_pool(workers).map(lambda _: barrier.wait(WAIT), range(workers))) == list(range(workers))
+@pytest.mark.parametrize("workers", [2, 16])
+def test_calls_of_a_map_run_side_by_side(make_pool: MakePool, workers: int) -> None:
+    barrier = threading.Barrier(workers)
+    assert sorted(make_pool(workers).map(lambda _: barrier.wait(WAIT), range(workers))) == list(range(workers))
 
 
 def test_a_map_takes_one_place_in_the_queue(make_pool: MakePool) -> None:
@@ -124,7 +124,7 @@ def test_with_a_buffer_the_iterables_are_read_no_further_ahead(make_pool: MakePo
 
     def items() -> Iterator[int]:
         nonlocal read
-        for read in itertools.count(1):
+        for read in itertools.count(1):  # noqa: UP028  the count is what is tested
             yield read
 
     results = pool.map(lambda i: i, items(), buffersize=buffersize)
@@ -295,11 +295,11 @@ def test_the_iterator_is_neither_pickled_nor_copied(single: fastpool.Pool) -> No
 def test_several_threads_may_share_the_iterator(make_pool: MakePool) -> None:
     """As with any iterator they share the results: none twice, none lost."""
     pool = make_pool(2)
-    results, seen = pool.map(int, range(2000)), []
+    results = pool.map(int, range(2000))
+    seen: list[int] = []
 
     def read() -> None:
-        for result in results:
-            seen.append(result)
+        seen.extend(results)
 
     readers = [in_thread(read) for _ in range(3)]
     for reader in readers:

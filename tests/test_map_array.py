@@ -1,4 +1,4 @@
-"""map_array and submit_array: one native job per element of the arrays (helper-4)"""
+"""map_array and submit_array: one native job per element of the arrays."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
+import native
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.lib.stride_tricks import as_strided
+from support import WAIT, Held, ended, idle_metrics, in_thread, reached
 
 import fastpool
-import native
 from fastpool import kernels
-from support import WAIT, Held, ended, idle_metrics, in_thread, reached
 
 MakePool = Callable[..., fastpool.Pool]
 

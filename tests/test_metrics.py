@@ -1,4 +1,4 @@
-"""metrics(): a snapshot, and histograms that are exact to 5 %. No test here is timed: all compare the pool's clock with itself."""
+"""metrics(): a snapshot, and histograms that are exact to 5 %. Nothing is timed: the pool's clock is compared with itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import WAIT, Held, idle_metrics, in_thread, reached
 
 import fastpool
 from fastpool import Histogram, kernels
-from support import WAIT, Held, idle_metrics, in_thread, reached
 
 MakePool = Callable[..., fastpool.Pool]
 

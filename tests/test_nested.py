@@ -6,6 +6,7 @@ Nothing here waits without a bound, so what would be a deadlock is a failure.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import ctypes
 import threading
 from collections.abc import Callable
@@ -13,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import WAIT, Held, idle_metrics, reached
 
 import fastpool
 from fastpool import kernels
-from support import WAIT, Held, idle_metrics, reached
 
 MakePool = Callable[..., fastpool.Pool]
 
@@ -94,7 +95,7 @@ def test_jobs_that_submit_without_waiting(tight: fastpool.Pool) -> None:
         lambda pool: sum(pool.imap_unordered(int, ["1"] * 50, chunksize=7, buffersize=2)),
         lambda pool: sum(future.result(WAIT) for future in pool.submit_many(int, ["1"] * 50)),
         lambda pool: len(concurrent.futures.wait(pool.submit_many(int, ["1"] * 50), WAIT).done),
-        lambda pool: sum(future.result() for future in concurrent.futures.as_completed(pool.submit_many(int, ["1"] * 50), WAIT)),
+        lambda pool: sum(done.result() for done in concurrent.futures.as_completed(pool.submit_many(int, ["1"] * 50), WAIT)),
         lambda pool: sum(pool.submit(kernels.identity, 1.0).result(WAIT) for _ in range(50)),
         lambda pool: sum(future.result(WAIT) for future in pool.submit_many(kernels.identity, [1.0] * 50)),
         lambda pool: pool.map_array(kernels.identity, np.ones(50)).sum(),
@@ -120,10 +121,8 @@ def test_no_policy_deadlocks_a_nested_submit(make_pool: MakePool, on_full: str) 
     def job() -> int:
         count = 0
         for _ in range(30):
-            try:
+            with contextlib.suppress(fastpool.PoolOverloaded, fastpool.CancelledError):
                 count += pool.submit(int, "1").result(WAIT)
-            except (fastpool.PoolOverloaded, fastpool.CancelledError):
-                pass
         return count
 
     assert 0 <= pool.submit(job).result(WAIT) <= 30
@@ -198,31 +197,31 @@ def test_touching_a_future_in_a_job_does_not_run_it(single: fastpool.Pool, touch
     assert single.submit(job).result(WAIT) is True
 
 
-def test_a_job_that_holds_a_lock_may_submit_to_its_full_queue(make_pool: MakePool) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_holds_a_lock_may_submit_to_its_full_queue(make_pool: MakePool, workers: int) -> None:
     """Were it to run another job to make room, that job might want the lock: rayon's issue 592."""
-    for workers in (1, 2):
-        pool = make_pool(workers, queue_size=1)
-        lock, started, go = threading.Lock(), threading.Event(), threading.Event()
+    pool = make_pool(workers, queue_size=1)
+    lock, started, go = threading.Lock(), threading.Event(), threading.Event()
 
-        def wants_lock() -> bool:
-            got = lock.acquire(timeout=0.5)
-            if got:
-                lock.release()
-            return got
+    def wants_lock() -> bool:
+        got = lock.acquire(timeout=0.5)
+        if got:
+            lock.release()
+        return got
 
-        def holds_lock() -> None:
-            with lock:
-                started.set()
-                reached(go)
-                pool.post(int)
+    def holds_lock() -> None:
+        with lock:
+            started.set()
+            reached(go)
+            pool.post(int)
 
-        holder = pool.submit(holds_lock)
-        reached(started)
-        with Held(pool, workers - 1):
-            wanting = pool.submit(wants_lock)
-            go.set()
-            assert holder.result(WAIT) is None
-        assert wanting.result(WAIT) is True
+    holder = pool.submit(holds_lock)
+    reached(started)
+    with Held(pool, workers - 1):
+        wanting = pool.submit(wants_lock)
+        go.set()
+        assert holder.result(WAIT) is None
+    assert wanting.result(WAIT) is True
 
 
 def test_a_kernel_that_calls_back_into_python_may_use_the_pool(single: fastpool.Pool) -> None:

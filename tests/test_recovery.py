@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import io
 import logging
@@ -11,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support import WAIT, Held, idle_metrics, reached
 
 import fastpool
 from fastpool import kernels
-from support import WAIT, Held, idle_metrics, reached
 
 MakePool = Callable[..., fastpool.Pool]
 
@@ -86,9 +87,9 @@ def test_a_future_carries_any_exception_and_the_worker_goes_on(single: fastpool.
 def test_submit_many_and_imap_carry_any_exception(single: fastpool.Pool, error: BaseException) -> None:
     assert [future.exception(WAIT) for future in single.submit_many(raises, [error])] == [error]
     if not isinstance(error, (StopIteration, StopAsyncIteration, GeneratorExit)):
-        for results in (single.map(raises, [error]), single.map(raises, [error], buffersize=1), single.imap_unordered(raises, [error])):
+        for start in (single.map, functools.partial(single.map, buffersize=1), single.imap_unordered):
             with pytest.raises(type(error)):
-                next(results)
+                next(start(raises, [error]))
     assert single.submit(int).result(WAIT) == 0
 
 

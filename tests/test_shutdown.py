@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import math
 import signal
 import threading
 import weakref
@@ -11,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import WAIT, Held, ended, in_thread, reached
 
 import fastpool
 from fastpool import kernels
-from support import WAIT, Held, ended, in_thread, reached
 
 MakePool = Callable[..., fastpool.Pool]
 BOTH = pytest.mark.parametrize("kind", [fastpool.Pool, fastpool.ThreadPoolExecutor])
@@ -125,7 +127,7 @@ def test_shutdown_with_a_timeout_drains_then_cancels(make_pool: MakePool) -> Non
     assert [future.result(0) for future in futures] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), ([], TypeError)])
+@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), (math.nan, ValueError), ("1", TypeError), ([], TypeError)])
 def test_a_bad_timeout_is_refused_and_nothing_is_shut_down(make_pool: MakePool, timeout: Any, error: type[Exception]) -> None:
     pool = make_pool(1)
     with pytest.raises(error, match="timeout"):
@@ -228,6 +230,27 @@ def test_the_last_reference_may_go_in_a_job_of_the_pool() -> None:
     reached(ran)
 
 
+class Producers:
+    """Threads that submit until they are refused, and what they were told."""
+
+    def __init__(self, pool: fastpool.Pool, threads: int = 3) -> None:
+        self.pool = pool
+        self.ready = threading.Barrier(threads + 1)
+        self.futures: list[fastpool.Future] = []
+        self.posted = [0] * threads
+        self.ran: list[int] = []
+        self.finishes = [in_thread(self.produce, who) for who in range(threads)]
+
+    def produce(self, who: int) -> None:
+        self.ready.wait(WAIT)
+        with contextlib.suppress(fastpool.PoolShutdown):
+            while True:
+                self.futures.append(self.pool.submit(int))
+                self.pool.post(self.ran.append, who)
+                self.posted[who] += 1
+                self.futures.extend(self.pool.submit_many(int, "12"))
+
+
 @pytest.mark.parametrize("cancel_futures", [False, True])
 @pytest.mark.parametrize("workers", [1, 2, 16])
 def test_while_producers_submit_each_job_is_accepted_or_refused_and_each_accepted_one_ends(
@@ -235,33 +258,17 @@ def test_while_producers_submit_each_job_is_accepted_or_refused_and_each_accepte
 ) -> None:
     for _ in range(15):
         pool = fastpool.Pool(workers, queue_size=64)
-        ready = threading.Barrier(4)
-        futures: list[fastpool.Future] = []
-        ran: list[int] = []
-        posted = [0] * 3
-
-        def produce(who: int) -> None:
-            ready.wait(WAIT)
-            try:
-                while True:
-                    futures.append(pool.submit(int))
-                    pool.post(ran.append, who)
-                    posted[who] += 1
-                    futures.extend(pool.submit_many(int, "12"))
-            except fastpool.PoolShutdown:
-                pass
-
-        producers = [in_thread(produce, who) for who in range(3)]
-        ready.wait(WAIT)
+        producers = Producers(pool)
+        producers.ready.wait(WAIT)
         assert pool.shutdown(cancel_futures=cancel_futures, timeout=WAIT) is True
-        for producer in producers:
-            producer()
+        for finish in producers.finishes:
+            finish()
         # A producer that was let in just before the end may have run its job itself; that has ended too.
-        assert all(future.done() for future in futures)
+        assert all(future.done() for future in producers.futures)
         metrics = pool.metrics()
-        assert metrics.jobs_submitted == ended(metrics) >= len(futures) + sum(posted)
+        assert metrics.jobs_submitted == ended(metrics) >= len(producers.futures) + sum(producers.posted)
         if not cancel_futures:
-            assert len(ran) == sum(posted)
+            assert len(producers.ran) == sum(producers.posted)
             assert metrics.jobs_cancelled == 0
 
 

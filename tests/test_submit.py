@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import WAIT, Held, reached
 
 import fastpool
-from support import WAIT, Held, reached
 
 MakePool = Callable[..., fastpool.Pool]
 
-arguments = st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=3), st.tuples(), st.dictionaries(st.text(), st.none())))
+arguments = st.lists(st.none() | st.integers() | st.text(max_size=3) | st.tuples() | st.dictionaries(st.text(), st.none()))
 keywords = st.dictionaries(st.text(max_size=5), st.integers(), max_size=4)
 
 

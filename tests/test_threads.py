@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from support import WAIT, reached
 
 import fastpool
-from support import WAIT, reached
 
 MakePool = Callable[..., fastpool.Pool]
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="default")

@@ -6,9 +6,10 @@ import ctypes
 import sys
 import threading
 
-import fastpool
 from interrupting import interrupted
 from support import WAIT, Held, ended, reached
+
+import fastpool
 
 pool = fastpool.Pool(1, queue_size=4)
 ran: list[int] = []
@@ -75,8 +76,7 @@ def of_submit_many() -> None:
 
 def of_map_array() -> None:
     held.release()
-    interrupted(lambda: pool.map_array(slow, [1.0] * 1000, grain=1))
-    assert inside.is_set()
+    interrupted(lambda: pool.map_array(slow, [1.0] * 1000, grain=1), first=inside)
     release.set()
 
 

@@ -7,8 +7,9 @@ import signal
 import threading
 from types import FrameType
 
-import fastpool
 from support import reached
+
+import fastpool
 
 started = threading.Event()
 pool = fastpool.Pool(1)

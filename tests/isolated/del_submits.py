@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-import fastpool
 from support import WAIT, ended
+
+import fastpool
 
 pool = fastpool.Pool(2, queue_size=None)
 ran: list[str] = []

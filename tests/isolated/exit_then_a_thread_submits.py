@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
-import fastpool
 from support import WAIT
+
+import fastpool
 
 pool = fastpool.Pool(1)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import threading
 
-import fastpool
 from support import reached
+
+import fastpool
 
 ending = threading.Event()
 pool = fastpool.Pool(1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 
-import fastpool
 from support import reached
+
+import fastpool
 
 pool = fastpool.Pool(2, queue_size=4)
 under_way = threading.Event()

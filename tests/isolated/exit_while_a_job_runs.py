@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
-import fastpool
 from support import WAIT, reached
+
+import fastpool
 
 pool = fastpool.Pool(1)
 started = threading.Event()

@@ -6,8 +6,9 @@ import atexit
 import sys
 import threading
 
-import fastpool
 from support import reached
+
+import fastpool
 
 ending = threading.Event()
 pool = fastpool.Pool(1)

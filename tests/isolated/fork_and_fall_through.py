@@ -6,9 +6,10 @@ import atexit
 import sys
 import threading
 
-import fastpool
 from forking import exit_code, fork
 from support import reached
+
+import fastpool
 
 ending = threading.Event()
 pool = fastpool.Pool(1)

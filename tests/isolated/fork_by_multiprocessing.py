@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import warnings
 
-import fastpool
 from support import WAIT
+
+import fastpool
 
 pool = fastpool.Pool(2)
 

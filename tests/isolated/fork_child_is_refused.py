@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 
-import fastpool
-from fastpool import PoolError, kernels
 from forking import in_child, raises
 from support import WAIT, Held
+
+import fastpool
+from fastpool import PoolError, kernels
 
 pool = fastpool.Pool(1)
 done = pool.submit(str, "done")

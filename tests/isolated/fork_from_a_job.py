@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
-import fastpool
-from fastpool import PoolError, kernels
 from forking import in_child_of_a_thread, raises
 from interrupting import interrupted
 from support import WAIT
+
+import fastpool
+from fastpool import PoolError, kernels
 
 pool = fastpool.Pool(1)
 ran: list[str] = []

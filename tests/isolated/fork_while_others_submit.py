@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 
-import fastpool
 from forking import in_child_of_a_thread
 from support import WAIT, in_thread
+
+import fastpool
 
 shared = fastpool.Pool(2, queue_size=8)
 stop = threading.Event()

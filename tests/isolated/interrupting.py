@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from support import reached
+
 
 def _main_waits() -> bool:
     """The main thread is inside `_wait_here`, and asleep."""
@@ -18,7 +20,9 @@ def _main_waits() -> bool:
     return frame is not None and Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def _interrupt() -> None:
+def _interrupt(first: threading.Event | None) -> None:
+    if first is not None:
+        reached(first)
     while not _main_waits():
         pass
     os.kill(os.getpid(), signal.SIGINT)
@@ -28,10 +32,10 @@ def _wait_here(wait: Callable[[], object]) -> None:
     wait()
 
 
-def interrupted(wait: Callable[[], object]) -> None:
-    """Call `wait` in the main thread, and press Ctrl-C when it waits. Fails if that does not end it."""
+def interrupted(wait: Callable[[], object], first: threading.Event | None = None) -> None:
+    """Call `wait` in the main thread, and press Ctrl-C when it waits, `first` having come. Fails if that does not end it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    thread = threading.Thread(target=_interrupt)
+    thread = threading.Thread(target=_interrupt, args=[first])
     thread.start()
     try:
         _wait_here(wait)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from support import WAIT, Held, ended
+
 import fastpool
 from fastpool import kernels
-from support import WAIT, Held, ended
 
 REFUSED = object()
 ROUNDS = 120  # no call here makes more allocations than that

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 
-import fastpool
-from fastpool import PoolError, kernels
 from forking import raises
 from support import WAIT, idle_metrics
+
+import fastpool
+from fastpool import PoolError, kernels
 
 left = ctypes.c_int.in_dll(ctypes.CDLL(None), "threads_left")
 ran: list[int] = []

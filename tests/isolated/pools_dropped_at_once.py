@@ -8,9 +8,10 @@ import threading
 import time
 import weakref
 
+from support import WAIT
+
 import fastpool
 from fastpool import kernels
-from support import WAIT
 
 
 def threads() -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-import fastpool
 from support import ended
+
+import fastpool
 
 pool = fastpool.Pool(2, queue_size=16)
 
