@@ -90,3 +90,14 @@ void fp_overflow_refill(fp_overflow *overflow, fp_queue *queue)
         ;
     fp_mutex_unlock(&overflow->mutex);
 }
+
+uint64_t fp_overflow_queued(fp_overflow *overflow, fp_queue *queue)
+{
+    /* An item leaves the count after it is in the ring, so with a count of 0 read first the ring has all of them. */
+    if (fp_overflow_count(overflow) == 0)
+        return fp_ring_enqueued(&queue->ready);
+    fp_mutex_lock(&overflow->mutex);
+    uint64_t queued = fp_overflow_count(overflow) + fp_ring_enqueued(&queue->ready);
+    fp_mutex_unlock(&overflow->mutex);
+    return queued;
+}

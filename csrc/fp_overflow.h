@@ -32,6 +32,9 @@ bool fp_overflow_push(fp_overflow *overflow, fp_started job, unsigned kind);
 /* Moves jobs into the ring while it has room. Cheap when the list is empty. */
 void fp_overflow_refill(fp_overflow *overflow, fp_queue *queue);
 
+/* All jobs ever queued, here or in the ring; each once, also one that is being moved. */
+uint64_t fp_overflow_queued(fp_overflow *overflow, fp_queue *queue);
+
 static inline uint64_t fp_overflow_count(fp_overflow *overflow)
 {
     return fp_load(&overflow->count, fp_seq_cst);

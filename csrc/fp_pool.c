@@ -357,9 +357,7 @@ bool fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why)
 
 static uint64_t count_submitted(fp_pool *pool)
 {
-    /* The overflow first: a job that is moved on meanwhile is then counted twice, and never not at all. */
-    uint64_t overflowed = fp_overflow_count(&pool->overflow);
-    return overflowed + fp_ring_enqueued(&pool->queue.ready) + fp_load(&pool->submitted_extra, fp_acquire);
+    return fp_overflow_queued(&pool->overflow, &pool->queue) + fp_load(&pool->submitted_extra, fp_acquire);
 }
 
 /* Under the lock. */

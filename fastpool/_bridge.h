@@ -249,13 +249,14 @@ typedef struct py_batch {
     int star;
     fp_atomic(int) reason;             /* fp_discard_reason of the cancelled calls */
     fp_atomic(int64_t) cancelled_from; /* calls from here on never start; INT64_MAX: none */
-    fp_atomic(int64_t) want;           /* the call that the reader sleeps for, or -1 */
+    fp_atomic(int64_t) want;           /* the call that a reader sleeps for, or PY_WANT_ */
     fp_atomic(uint32_t) epoch;         /* what it sleeps on */
     fp_atomic(uint8_t) *done;          /* one a call: PY_BATCH_ */
     py_pool *core;
 } py_batch;
 
 enum { PY_BATCH_PENDING, PY_BATCH_RESULT, PY_BATCH_EXCEPTION };
+enum { PY_WANT_NONE = -1, PY_WANT_ANY = -2 };
 
 /* A batch for fn(item) or fn(*item), results to go to a list of as many Nones. NULL with MemoryError. */
 py_batch *py_batch_new(py_pool *core, PyObject *owner, PyObject *fn, PyObject *items, int star, PyObject *results,

@@ -213,28 +213,29 @@ cdef class MapIterator:
         return self
 
     def __next__(self):
-        cdef Py_ssize_t index = self.next_index
+        cdef Py_ssize_t index
+        with cython.critical_section(self):  # several threads may share it: each gets a call of its own
+            index = self.next_index
+            if index < self.count:
+                self.next_index = index + 1
+                self.started = True
         if index >= self.count:
             raise StopIteration
-        self.started = True
-        if py_batch_done(self.batch.batch, index) != PY_BATCH_RESULT:
-            return self.next_slowly(index)
-        self.next_index = index + 1
-        return self.batch.take_result(index)
+        if py_batch_done(self.batch.batch, index) == PY_BATCH_RESULT:
+            return self.batch.take_result(index)
+        return self.wait_for(index)
 
-    cdef object next_slowly(self, Py_ssize_t index):
-        """Waits for a call, or raises what it ended with."""
-        self.next_index = self.count  # whatever goes wrong below ends the iteration
+    cdef object wait_for(self, Py_ssize_t index):
+        """Waits for a call; whatever goes wrong ends the iteration."""
         try:
             if py_batch_done(self.batch.batch, index) == PY_BATCH_PENDING:
                 if py_batch_wait(self.batch.batch, index, self.deadline_ns) == 0:
                     raise TimeoutError
-            value = self.batch.take(index)
+            return self.batch.take(index)
         except BaseException:
+            self.next_index = self.count
             py_batch_cancel_counted(self.batch.batch)
             raise
-        self.next_index = index + 1
-        return value
 
     def close(self):
         """Cancel the calls that have not started."""

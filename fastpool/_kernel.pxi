@@ -45,7 +45,10 @@ cdef class Kernel:
         _check_count(self, len(args))
         for i in range(len(args)):
             _convert_scalar(self, i, args[i], &scalars[i])
-        return _box(self.signature_id, fp_call_scalar(self.signature_id, self.fn, scalars, self.data))
+        cdef fp_scalar result = fp_call_scalar(self.signature_id, self.fn, scalars, self.data)
+        if self.signature_id == FP_SIG_STATUS_P and result.i64 != 0:
+            raise _errors.NativeJobError(result.i64)
+        return _box(self.signature_id, result)
 
     def __repr__(self):
         return f"<Kernel {self.name}: {self.signature}>"

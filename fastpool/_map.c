@@ -5,7 +5,7 @@
  * for a call, which is why a map costs a third of as many submits.
  *
  * Ending a call   M1 the result is put in the list   M2 done[i] = RESULT or EXCEPTION (seq_cst)   M3 want == i: wake
- * Reading it      L1 want = i (seq_cst)   L2 done[i] (seq_cst)   L3 sleep on epoch
+ * Reading it      L1 want = i (seq_cst), or ANY where another reader sleeps   L2 done[i] (seq_cst)   L3 sleep on epoch
  * Either M3 sees L1 or L2 sees M2, for all four are seq_cst. A cancelled call ends by `cancelled_from`, in the same way.
  */
 #include "_bridge.h"
@@ -42,7 +42,8 @@ static fp_outcome run_call(py_batch *batch, int64_t index)
     PyList_SET_ITEM(batch->results, (Py_ssize_t)index, py_ref_to_pass(value)); /* M1 */
     Py_DECREF(none);
     fp_store(&batch->done[index], done, fp_seq_cst);    /* M2 */
-    if (fp_load(&batch->want, fp_seq_cst) == index)     /* M3 */
+    int64_t want = fp_load(&batch->want, fp_seq_cst);   /* M3 */
+    if (want == index || want == PY_WANT_ANY)
         wake_reader(batch);
     return done == PY_BATCH_RESULT ? FP_DONE : FP_FAILED;
 }
@@ -107,6 +108,14 @@ static bool is_settled(py_batch *batch, int64_t index)
            index >= fp_load(&batch->cancelled_from, fp_seq_cst);
 }
 
+/* L1. Several readers are rare: from the second on each call's end wakes all of them, for as long as the batch lives. */
+static void announce_want(py_batch *batch, int64_t index)
+{
+    int64_t want = PY_WANT_NONE;
+    if (!fp_cas(&batch->want, &want, index, fp_seq_cst, fp_seq_cst) && want != index)
+        fp_store(&batch->want, (int64_t)PY_WANT_ANY, fp_seq_cst);
+}
+
 int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns)
 {
     if (!is_settled(batch, index) && fp_pool_is_forked(batch->core->pool)) {
@@ -116,7 +125,7 @@ int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns)
     if (!is_settled(batch, index) && py_on_own_worker(batch->core))
         run_batch(batch, NULL); /* a job that maps over its own pool must not wait for a worker that may be itself */
     for (;;) {
-        fp_store(&batch->want, index, fp_seq_cst); /* L1 */
+        announce_want(batch, index);
         uint32_t epoch = fp_load(&batch->epoch, fp_seq_cst);
         if (is_settled(batch, index)) /* L2 */
             break;
@@ -129,7 +138,7 @@ int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns)
         if (!is_settled(batch, index) && fp_os_now_ns() >= deadline_ns)
             return 0;
     }
-    fp_store(&batch->want, INT64_C(-1), fp_relaxed);
+    fp_cas(&batch->want, &index, (int64_t)PY_WANT_NONE, fp_relaxed, fp_relaxed);
     return 1;
 }
 
@@ -168,7 +177,7 @@ py_batch *py_batch_new(py_pool *core, PyObject *owner, PyObject *fn, PyObject *i
     }
     fp_range_init(&batch->range, (int64_t)count);
     fp_store(&batch->cancelled_from, INT64_MAX, fp_relaxed);
-    fp_store(&batch->want, INT64_C(-1), fp_relaxed);
+    fp_store(&batch->want, (int64_t)PY_WANT_NONE, fp_relaxed);
     return batch;
 }
 

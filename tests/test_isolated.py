@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import native
@@ -148,12 +149,19 @@ def test_where_no_thread_can_be_started_a_submit_is_refused() -> None:
     check("no_threads", LD_PRELOAD=native.compile_library(FOLDER / "fail_threads.c", "fail_threads.so"))
 
 
+NO_MEMORY = pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="there the interpreter's own lists crash (3.13)"
+)
+
+
+@NO_MEMORY
 @pytest.mark.parametrize("way", ["submit", "submit_kernel", "submit_many", "post", "mapped", "array"])
 def test_a_failed_allocation_queues_nothing(way: str) -> None:
     pytest.importorskip("_testcapi")
     check(f"no_memory {way}")
 
 
+@NO_MEMORY
 @pytest.mark.parametrize("when", ["run", "announce", "start"])
 def test_a_failed_allocation_in_a_worker_loses_no_future(when: str) -> None:
     pytest.importorskip("_testcapi")

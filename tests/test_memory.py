@@ -312,7 +312,7 @@ def test_collecting_while_jobs_come_and_go_frees_nothing_too_early(make_pool: Ma
     collector = threading.Thread(target=collect)
     collector.start()
     try:
-        for i in range(1000 if GIL else 30):  # without the GIL each collection stops the world
+        for i in range(300 if GIL else 30):  # without the GIL each collection stops the world
             future = pool.submit(lambda *a, **k: [a, k], [i], key=[i])
             future.me = future
             assert future.result(WAIT) == [([i],), {"key": [i]}]

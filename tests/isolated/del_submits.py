@@ -11,7 +11,8 @@ import fastpool
 
 pool = fastpool.Pool(2, queue_size=None)
 ran: list[str] = []
-destroyed = collected = 0
+destroyed: list[str] = []  # lists, for without the GIL += 1 loses some
+collected: list[str] = []
 
 
 class Submits:
@@ -22,8 +23,7 @@ class Submits:
         self.itself: Any = None
 
     def __del__(self) -> None:
-        global destroyed
-        destroyed += 1
+        destroyed.append(self.name)
         pool.submit(ran.append, self.name)
 
 
@@ -37,8 +37,7 @@ def fails(argument: Submits) -> None:
 
 
 def on_collection(phase: str, info: dict[str, int]) -> None:
-    global collected
-    collected += 1
+    collected.append(phase)
     pool.submit(ran.append, "collected")
 
 
@@ -52,17 +51,18 @@ for _ in range(500):
     pool.submit(job, Submits("one"), *[Submits("more")]).cancel()
     pool.submit_many(job, [Submits("many"), Submits("many")])
     list(pool.map(job, [Submits("mapped")]))
+    gc.collect(0)
 gc.set_threshold(700, 10, 10)
 gc.callbacks.remove(on_collection)
 del cycle
 gc.collect()
 before = -1
-while before != destroyed:  # what a destructor has submitted drops more
-    before = destroyed
+while before != len(destroyed):  # what a destructor has submitted drops more
+    before = len(destroyed)
     assert pool.wait_idle(WAIT)
     gc.collect()
-assert collected > 100, collected
-assert len(ran) == destroyed + collected, (len(ran), destroyed, collected)
+assert len(collected) > 100, collected
+assert len(ran) == len(destroyed) + len(collected), (len(ran), len(destroyed), len(collected))
 metrics = pool.metrics()
 assert metrics.jobs_submitted == ended(metrics), metrics
 gc.collect()

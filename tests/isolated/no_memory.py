@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import _testcapi  # type: ignore[import-not-found]
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from support import WAIT, Held, ended
@@ -15,15 +13,6 @@ from fastpool import kernels
 
 REFUSED = object()
 ROUNDS = 120  # no call here makes more allocations than that
-
-
-@contextmanager
-def failing(first: int, stop: int) -> Iterator[None]:
-    _testcapi.set_nomemory(first, stop)
-    try:
-        yield
-    finally:
-        _testcapi.remove_mem_hooks()
 
 
 def job(number: int, *args: Any, **kwargs: Any) -> int:
@@ -105,11 +94,13 @@ for width in (1, 10**6):  # one allocation fails, or all from there on
     refused = 0
     with Held(pool):
         for number in range(ROUNDS):
+            _testcapi.set_nomemory(number, number + width)
             try:
-                with failing(number, number + width):
-                    results[number] = call(number)
+                results[number] = call(number)
             except MemoryError:
                 refused += 1
+            finally:
+                _testcapi.remove_mem_hooks()
     accepted = {number: result for number, result in enumerate(results) if result is not REFUSED}
     for number, result in accepted.items():
         check(number, result)
