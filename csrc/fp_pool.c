@@ -110,31 +110,30 @@ static fp_worker *spare_worker(fp_pool *pool)
 
 typedef enum start_result {
     STARTED,
-    ENOUGH,    /* there are as many as there may be */
-    NOT_READY, /* all places are taken, one by a worker that is on its way out: it will look before it goes */
+    ENOUGH,    /* there are so many; one may be on its way out, but it will look before it goes */
     IMPOSSIBLE /* no thread or memory to be had, or the pool has ended */
 } start_result;
 
-static start_result start_worker_locked(fp_pool *pool, fp_thread *old, bool *has_old)
+static start_result start_worker_locked(fp_pool *pool, uint32_t most, fp_thread *old, bool *has_old)
 {
     if (fp_load(&pool->state, fp_seq_cst) > FP_POOL_DRAINING)
         return IMPOSSIBLE;
-    if (fp_load(&pool->live, fp_relaxed) >= pool->options.max_workers)
+    if (fp_load(&pool->running, fp_seq_cst) >= most)
         return ENOUGH;
     fp_worker *worker = spare_worker(pool);
     if (worker == NULL)
-        return pool->made == pool->options.max_workers ? NOT_READY : IMPOSSIBLE;
+        return IMPOSSIBLE;
     *has_old = take_thread(worker, old);
     return fp_worker_start(worker) == 0 ? STARTED : IMPOSSIBLE;
 }
 
-/* Starts a worker if there may be one more. */
-static start_result start_worker(fp_pool *pool)
+/* Starts a worker if there are fewer than `most`. */
+static start_result start_worker(fp_pool *pool, uint32_t most)
 {
     fp_thread old;
     bool has_old = false;
     fp_mutex_lock(&pool->lock);
-    start_result result = start_worker_locked(pool, &old, &has_old);
+    start_result result = start_worker_locked(pool, most, &old, &has_old);
     fp_mutex_unlock(&pool->lock);
     if (has_old)
         let_go_of_thread(old);
@@ -150,20 +149,21 @@ bool fp_pool_is_empty(fp_pool *pool)
 
 void fp_pool_wake(fp_pool *pool)
 {
+    uint32_t most = pool->options.max_workers;
     start_result result = STARTED;
     for (;;) {
         uint32_t nobody = 0;
         if (fp_load(&pool->searching, fp_seq_cst) != 0)
             return;
         bool parked = fp_load(&pool->work.tokens, FP_EC_LOOK) != 0;
-        if (!parked && (result != STARTED || fp_load(&pool->live, fp_seq_cst) >= pool->options.max_workers))
-            return; /* all are busy, and will look when they are done */
+        if (!parked && (result == IMPOSSIBLE || fp_load(&pool->running, fp_seq_cst) >= most))
+            return; /* all are busy or on their way out, and will look when they are done */
         if (!fp_cas(&pool->searching, &nobody, 1, fp_seq_cst, fp_seq_cst))
             return;
-        if (parked ? fp_eventcount_notify_one(&pool->work) : (result = start_worker(pool)) == STARTED)
+        if (parked ? fp_eventcount_notify_one(&pool->work) : (result = start_worker(pool, most)) == STARTED)
             return; /* the woken or started worker holds `searching` now */
         /* Nobody was woken, nobody started. Others may have relied on this thread while the flag was up, and a worker may
-         * have parked: so look at the tokens again after clearing it. */
+         * have parked or left: so look at the tokens and the places again after clearing it. */
         fp_store(&pool->searching, 0, fp_seq_cst);
     }
 }
@@ -192,7 +192,7 @@ static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, voi
     if (state != FP_POOL_OPEN)
         return state == FP_POOL_BROKEN ? FP_SUBMIT_BROKEN : FP_SUBMIT_CLOSED;
     /* The first worker before the first job: if it cannot be started, nothing has been accepted. */
-    if (fp_load(&pool->live, fp_acquire) == 0 && start_worker(pool) == IMPOSSIBLE &&
+    if (fp_load(&pool->live, fp_acquire) == 0 && start_worker(pool, 1) == IMPOSSIBLE &&
         fp_load(&pool->state, fp_acquire) == FP_POOL_OPEN)
         return FP_SUBMIT_NO_THREAD;
     if (jobs != 1) /* before the push, so that no reader sees more jobs ended than submitted */

@@ -19,6 +19,14 @@
  *            This is Go's spinning-M rule and rayon's; a thread that is descheduled while it holds `searching` delays
  *            the waking of others, which is why "lock-free" is said of the ring and not of the pool.
  *
+ *            Who has set it in vain (nobody was woken, none started) clears it and looks again at who may be woken or
+ *            started, for others may have relied on it meanwhile. tests/c/relacy/search.cpp has the whole of it.
+ *
+ * Places     A submitter that finds nobody parked and `running` at its most wakes nobody either, for all of those will look:
+ *            a busy one when its job is done, one on its way out once more after it has given up its place; all seq_cst.
+ *            `live` counts those who stay. It is raised when the thread is there and not before: neither a submitter nor
+ *            a worker that would leave may count on one that then cannot be started.
+ *
  * Locks      `lock` guards starting and ending workers, never the path of a job.
  */
 #ifndef FP_POOL_H
@@ -76,6 +84,7 @@ typedef struct fp_pool {
 
     fp_aligned fp_atomic(uint32_t) state; /* fp_pool_state */
     fp_atomic(uint32_t) live;             /* workers started and not yet leaving */
+    fp_atomic(uint32_t) running;          /* workers started and not yet come to their last look at the queue */
     uint32_t fork_generation;             /* fp_os_fork_generation() of the process that the workers live in */
 
     fp_aligned fp_atomic(uint32_t) searching; /* see "Who looks" */

@@ -93,6 +93,16 @@ bool fp_ring_is_head(fp_ring *ring, fp_ring_head head)
     return fp_load(&ring->dequeue_pos, FP_RING_POSITION) == head.position;
 }
 
+bool fp_ring_holds_more(fp_ring *ring, uint64_t count)
+{
+    uint64_t position = fp_load(&ring->dequeue_pos, FP_RING_POSITION) + count;
+    if (count > ring->mask)
+        return false;
+    /* Slots are filled in order, so the last of them tells. One in a newer cycle: `position` is stale, for it was taken. */
+    uint64_t seen = fp_load(&ring->slots[position & ring->mask], FP_RING_PEEK);
+    return ((cycle_of_slot(seen) + 1) << FP_RING_VALUE_BITS) != (cycle_of_position(ring, position) << FP_RING_VALUE_BITS);
+}
+
 uint64_t fp_ring_size(fp_ring *ring)
 {
     /* dequeue_pos first, and still enqueue_pos may lag behind it by an item that is taken already. */

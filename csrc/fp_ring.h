@@ -94,6 +94,10 @@ bool fp_ring_take(fp_ring *ring, fp_ring_head head);
 /* True while the item that peek saw has not been taken. */
 bool fp_ring_is_head(fp_ring *ring, fp_ring_head head);
 
+/* True when there are more than `count` items. seq_cst like peek, of which it is the general case: it misses no item whose
+ * enqueuing comes before it in the one order of seq_cst, where fp_ring_size() may; items being taken it may count. */
+bool fp_ring_holds_more(fp_ring *ring, uint64_t count);
+
 /* Items in the ring: exact when nobody else is at work, else a value that was true near the call. */
 uint64_t fp_ring_size(fp_ring *ring);
 

@@ -192,7 +192,8 @@ static bool may_leave(fp_pool *pool)
     return false;
 }
 
-/* A worker that has counted itself out looks once more: a submitter may have counted on it. */
+/* A worker that has counted itself out looks once more, not to be started anew at once; the look that counts is its last one
+ * (fp_pool.h, "Places"). */
 static bool leave_idle(fp_pool *pool)
 {
     if (!may_leave(pool))
@@ -305,7 +306,8 @@ static bool has_work_for_more(fp_pool *pool, uint32_t setting_up)
     fp_queue_head head;
     if (fp_queue_peek(&pool->queue, &head) && (head.kind & FP_JOB_RANGE))
         return true;
-    return fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow) > setting_up;
+    uint64_t overflowed = fp_overflow_count(&pool->overflow); /* first: see fp_pool_is_empty */
+    return overflowed > setting_up || fp_ring_holds_more(&pool->queue.ready, setting_up - overflowed);
 }
 
 /* A started worker holds `searching`. Its set-up may take long, or wait for that of others, so it hands the search on. */
@@ -331,6 +333,8 @@ static void *worker_main(void *arg)
     fp_pool *pool = worker->pool;
     fp_host *host = &pool->host;
     current = worker;
+    fp_mutex_lock(&pool->lock); /* the starter has it until it has counted this worker in */
+    fp_mutex_unlock(&pool->lock);
     worker->now_ticks = fp_clock_ticks();
     set_up(worker);
     enum parked why = serve(worker);
@@ -343,6 +347,7 @@ static void *worker_main(void *arg)
     if (why == DRAINED) /* one that is not needed has counted itself out already */
         fp_fetch_sub(&pool->live, 1, fp_seq_cst);
     fp_store(&worker->running_loop, false, fp_seq_cst); /* N1 of `ended`. From here on the worker may be started anew */
+    fp_fetch_sub(&pool->running, 1, fp_seq_cst);
     if (!fp_pool_is_empty(pool)) /* a submitter may have found all places taken, one by this worker */
         fp_pool_wake(pool);
     fp_eventcount_notify_all(&pool->ended);
@@ -362,13 +367,14 @@ int fp_worker_start(fp_worker *worker)
     worker->attached = worker->warm = false;
     worker->searching = true; /* see fp_pool_wake: at worst it is set for another, and clearing it is safe */
     fp_pool_retain(pool);
-    fp_fetch_add(&pool->live, 1, fp_seq_cst);
+    fp_fetch_add(&pool->running, 1, fp_seq_cst);
     fp_fetch_add(&pool->serving, 1, fp_acq_rel);
     fp_fetch_add(&pool->awake, 1, fp_relaxed);
     fp_store(&worker->running_loop, true, fp_release);
     count_thread(pool, +1);
     int error = fp_thread_start(&worker->thread, worker_main, worker);
     if (error == 0) {
+        fp_fetch_add(&pool->live, 1, fp_seq_cst); /* not before: a job is accepted for the sake of a worker that there is */
         worker->joinable = true;
         return 0;
     }
@@ -376,7 +382,7 @@ int fp_worker_start(fp_worker *worker)
     fp_store(&worker->running_loop, false, fp_release);
     fp_fetch_sub(&pool->awake, 1, fp_relaxed);
     fp_fetch_sub(&pool->serving, 1, fp_acq_rel);
-    fp_fetch_sub(&pool->live, 1, fp_seq_cst);
+    fp_fetch_sub(&pool->running, 1, fp_seq_cst);
     fp_fetch_sub(&pool->references, 1, fp_relaxed); /* never the last: the caller has one */
     return error;
 }

@@ -26,6 +26,23 @@ struct label {
 };
 label *label::first;
 
+/* A change of another kind, made by a .sed file in a copy of csrc; its name on the command line makes the mutant. */
+struct mutant {
+    const char *name;
+    bool *on;
+    mutant *next;
+    static mutant *first;
+    mutant(const char *name, bool *on) : name(name), on(on), next(first)
+    {
+        first = this;
+    }
+};
+mutant *mutant::first;
+
+#define MUTANT(name)                                                                                                   \
+    static bool mutant_##name;                                                                                         \
+    static mutant change_##name(#name, &mutant_##name);
+
 /* To be followed by #undef LABEL and #define LABEL order_LABEL, before the .c file that uses it. */
 #define LABEL(name)                                                                                                    \
     static rl::memory_order order_##name = name;                                                                       \
@@ -49,10 +66,13 @@ static bool order_of_name(const char *name, rl::memory_order *order)
     return false;
 }
 
-/* "LABEL=order" */
-static bool set_order(const char *argument)
+/* "LABEL=order", or a mutant's name */
+static bool set_mutant(const char *argument)
 {
     const char *equals = strchr(argument, '=');
+    for (mutant *m = mutant::first; m != NULL; m = m->next)
+        if (strcmp(m->name, argument) == 0)
+            return *m->on = true;
     for (label *l = label::first; equals != NULL && l != NULL; l = l->next)
         if (strlen(l->name) == (size_t)(equals - argument) && strncmp(l->name, argument, strlen(l->name)) == 0)
             return order_of_name(equals + 1, l->order);
@@ -74,8 +94,8 @@ template <typename suite> static int run_model(int argc, char **argv)
     if (argc < 2 || atol(argv[1]) <= 0)
         return 2;
     for (int i = 2; i < argc; i++)
-        if (!set_order(argv[i])) {
-            fprintf(stderr, "no such label or order: %s\n", argv[i]);
+        if (!set_mutant(argv[i])) {
+            fprintf(stderr, "no such label, order or mutant: %s\n", argv[i]);
             return 2;
         }
     null_buffer nowhere;
