@@ -1,8 +1,7 @@
 /* _host.c - how a worker meets the interpreter: one thread state for life, attach, detach, pulse; and the process's exit.
  *
  * A fresh thread state for each job costs 6.6 microseconds from 3.11 on, a kept one 40 ns, and only a kept one keeps
- * threading.local values; so a worker takes one with PyGILState_Ensure when it starts (callbacks from kernels find it
- * by the same door) and gives it up when it ends.
+ * threading.local values; so a worker makes one when it starts and gives it up when it ends.
  *
  * A fight for the interpreter is dear: one who finds it taken sleeps, and is woken, by system calls. In a round trip
  * (submit, result) it is let go a moment after the job is queued, so a warm worker waits that moment out without asking.
@@ -40,7 +39,6 @@ int py_errors_init(PyObject *errors)
 
 /* A worker's tie to the interpreter. */
 static _Thread_local struct {
-    PyGILState_STATE gil;
     PyThreadState *state; /* NULL on threads that are no workers */
 } mine;
 
@@ -136,11 +134,39 @@ static void worker_count(void *arg, int change)
     fp_fetch_add(&((py_pool *)arg)->hooks_users, change, fp_relaxed);
 }
 
+/* A thread state for the calling thread, which PyGILState_Ensure in a kernel's callback will find. That function itself ends
+ * the process when there is no memory for one; this waits for some. */
+#if PY_VERSION_HEX < 0x030C0000
+extern void _PyThreadState_SetCurrent(PyThreadState *); /* exported, but declared in an internal header */
+static PyThreadState *try_thread_state(void)
+{
+    PyThreadState *state = _PyThreadState_Prealloc(PyInterpreterState_Main()); /* PyThreadState_New crashes there */
+    if (state != NULL)
+        _PyThreadState_SetCurrent(state);
+    return state;
+}
+#else
+static PyThreadState *try_thread_state(void)
+{
+    return PyThreadState_New(PyInterpreterState_Main());
+}
+#endif
+
+static PyThreadState *new_thread_state(void)
+{
+    enum { PAUSE_NS = 1000 * 1000 };
+    fp_atomic(uint32_t) nobody_wakes = 0;
+    PyThreadState *state;
+    while ((state = try_thread_state()) == NULL)
+        fp_os_wait(&nobody_wakes, 0, fp_os_now_ns() + PAUSE_NS);
+    return state;
+}
+
 static int worker_start(void *arg, fp_worker *worker)
 {
     py_pool *core = arg;
-    mine.gil = PyGILState_Ensure();
-    mine.state = PyThreadState_Get();
+    mine.state = new_thread_state();
+    PyEval_RestoreThread(mine.state);
     PyObject *ready = PyObject_CallMethod(core->hooks, "worker_started", "i", (int)worker->id);
     int failed = ready == NULL || ready == Py_False;
     if (ready == NULL)
@@ -161,7 +187,8 @@ static void worker_stop(void *arg, fp_worker *worker)
     Py_XDECREF(none);
     drop_hooks(core);
     mine.state = NULL;
-    PyGILState_Release(mine.gil);
+    PyThreadState_Clear(PyThreadState_Get());
+    PyThreadState_DeleteCurrent();
 }
 
 /* ---- all pools of the process ---- */

@@ -232,11 +232,16 @@ def _check_out(out, shape, dtype, inputs):
     if _overlaps_itself(out):
         raise ValueError("out has elements that share memory (a broadcast array)")
     for i, array in enumerate(inputs):
-        same = (array.__array_interface__["data"] == out.__array_interface__["data"] and array.strides == out.strides
-                and array.shape == out.shape)
+        same = (array.__array_interface__["data"] == out.__array_interface__["data"] and array.shape == out.shape
+                and _steps(array) == _steps(out))
         if not same and _overlap(array, out):
             raise ValueError(f"out overlaps input {i} partly; give the same array, or one apart from it")
     return out
+
+
+def _steps(array):
+    """Its strides, those of single elements being no matter."""
+    return [stride for stride, count in zip(array.strides, array.shape) if count > 1]
 
 
 def _overlaps_itself(array):

@@ -13,6 +13,8 @@ __all__ = ["Kernel", "kernel"]
 
 _CFuncPtr = ctypes._CFuncPtr  # type: ignore[attr-defined]  # the base of all ctypes function types; it has no public name
 
+_PYTHON_API = 4  # ctypes' FUNCFLAG_PYTHONAPI
+
 
 def kernel(obj: Any, signature: str | None = None, *, data: Any = None) -> Kernel:
     """A native job: a C function of a known signature that a pool runs without the interpreter.
@@ -76,6 +78,8 @@ def _make(obj: Any, wanted: str | None, data: Any, origin: str | None) -> Kernel
         declared = _checked(_signatures.normalise(name), wanted, "obj, a capsule,")
         return _core.make_kernel(obj, declared, obj, data, origin or f"capsule {name!r}", origin)
     if isinstance(obj, _CFuncPtr):
+        if obj._flags_ & _PYTHON_API:
+            raise TypeError("obj is a function of a ctypes.PyDLL, which needs the GIL: a kernel runs without it")
         declared = _checked(_signatures.of_ctypes(obj), wanted, "obj, a ctypes function,")
         address = ctypes.cast(obj, ctypes.c_void_p).value or 0
         name = getattr(obj, "__name__", None)

@@ -760,3 +760,10 @@ def test_a_job_waits_for_a_kernel_on_its_own_one_worker_pool(single: fastpool.Po
 def test_a_sample_is_the_same_after_its_module_is_imported_again() -> None:
     again = importlib.reload(kernels)
     assert again.identity(2.0) == 2.0
+
+
+def test_a_function_of_the_python_api_is_refused() -> None:
+    """It needs the GIL, and a kernel runs without."""
+    is_true = ctypes.pythonapi.PyObject_IsTrue
+    with pytest.raises(TypeError, match="PyDLL"):
+        fastpool.kernel(is_true, "int (void *)")
