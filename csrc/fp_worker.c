@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "fp_awake.h"
 #include "fp_backoff.h"
 #include "fp_clock.h"
 #include "fp_pool.h"
@@ -12,6 +13,12 @@ static _Thread_local fp_worker *current;
 fp_worker *fp_worker_current(void)
 {
     return current;
+}
+
+static void count_awake(fp_pool *pool, int change)
+{
+    fp_fetch_add(&pool->awake, (uint32_t)change, fp_relaxed);
+    fp_awake_change(change);
 }
 
 fp_worker *fp_worker_create(fp_pool *pool, uint32_t id)
@@ -226,9 +233,9 @@ static enum parked park(fp_worker *worker)
     }
     if (fp_load(&pool->state, fp_seq_cst) != FP_POOL_OPEN)
         return DRAINED;
-    fp_fetch_sub(&pool->awake, 1, fp_relaxed);
+    count_awake(pool, -1);
     fp_wait_result result = fp_eventcount_wait(&pool->work, key, deadline_ns); /* K4 */
-    fp_fetch_add(&pool->awake, 1, fp_relaxed);
+    count_awake(pool, +1);
     worker->warm = false;
     if (result == FP_WAIT_TIMED_OUT && fp_pool_is_empty(pool) && leave_idle(pool))
         return UNNEEDED;
@@ -343,7 +350,7 @@ static void *worker_main(void *arg)
     leave(worker);
     if (host->worker_stop != NULL)
         host->worker_stop(host->arg, worker);
-    fp_fetch_sub(&pool->awake, 1, fp_relaxed);
+    count_awake(pool, -1);
     if (why == DRAINED) /* one that is not needed has counted itself out already */
         fp_fetch_sub(&pool->live, 1, fp_seq_cst);
     fp_store(&worker->running_loop, false, fp_seq_cst); /* N1 of `ended`. From here on the worker may be started anew */
@@ -369,7 +376,7 @@ int fp_worker_start(fp_worker *worker)
     fp_pool_retain(pool);
     fp_fetch_add(&pool->running, 1, fp_seq_cst);
     fp_fetch_add(&pool->serving, 1, fp_acq_rel);
-    fp_fetch_add(&pool->awake, 1, fp_relaxed);
+    count_awake(pool, +1);
     fp_store(&worker->running_loop, true, fp_release);
     count_thread(pool, +1);
     int error = fp_thread_start(&worker->thread, worker_main, worker);
@@ -380,7 +387,7 @@ int fp_worker_start(fp_worker *worker)
     }
     count_thread(pool, -1);
     fp_store(&worker->running_loop, false, fp_release);
-    fp_fetch_sub(&pool->awake, 1, fp_relaxed);
+    count_awake(pool, -1);
     fp_fetch_sub(&pool->serving, 1, fp_acq_rel);
     fp_fetch_sub(&pool->running, 1, fp_seq_cst);
     fp_fetch_sub(&pool->references, 1, fp_relaxed); /* never the last: the caller has one */

@@ -223,6 +223,7 @@ extern fp_atomic(uint32_t) py_attached_workers;
 
 /* How long one who waits may spin, in nanoseconds; FASTPOOL_SPIN_US, default 20 microseconds; 0 on one CPU. */
 extern int64_t py_spin_ns;
+extern uint32_t py_usable_cpus;
 
 /* Attaches the calling thread if it is a worker that is not, for the few things that need it; true when it was. */
 bool py_attach_now(void);

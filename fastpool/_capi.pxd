@@ -81,6 +81,7 @@ cdef extern from "_bridge.h":
     int py_errors_init(object errors) except -1
     int py_host_init() except -1
     int64_t py_spin_ns
+    uint32_t py_usable_cpus
     int py_future_init(object standard_future, object extras_module) except -1
     int py_deadline_from(object timeout, const char *name, int64_t *deadline_ns) except -1
     int py_duration_from(object timeout, const char *name, int64_t *duration_ns) except -1

@@ -293,12 +293,13 @@ def build_info():
 
 
 cdef int _set_spin() except -1:
-    global py_spin_ns
+    global py_spin_ns, py_usable_cpus
     import os
+    py_usable_cpus = fp_os_usable_cpus()
     text = os.environ.get("FASTPOOL_SPIN_US", "")
     if text:
         py_spin_ns = duration_from(float(text) / 1e6, "FASTPOOL_SPIN_US")
-    elif fp_os_usable_cpus() > 1:
+    elif py_usable_cpus > 1:
         py_spin_ns = 20000
     return 0
 

@@ -25,6 +25,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "fp_awake.h"
 #include "fp_backoff.h"
 
 PyTypeObject *py_future_type;
@@ -336,11 +337,31 @@ static int64_t slice_until(int64_t deadline_ns, bool sliced)
     return slice_ns < deadline_ns ? slice_ns : deadline_ns;
 }
 
+/* Where workers want all CPUs, spinning would take one from them, and so would waking up for each of many results that come
+ * one after the other: after a nap there are several. Naps grow while one soon follows the other. */
+static void nap(void)
+{
+    enum { GROWTH = 8 }; /* the longest, in first naps */
+    static _Thread_local int64_t length_ns, ended_ns;
+    fp_atomic(uint32_t) nobody_wakes = 0;
+    int64_t now_ns = fp_os_now_ns();
+    if (now_ns - ended_ns > GROWTH * py_spin_ns)
+        length_ns = py_spin_ns;
+    else if (length_ns < GROWTH * py_spin_ns)
+        length_ns *= 2;
+    fp_os_wait(&nobody_wakes, 0, now_ns + length_ns);
+    ended_ns = fp_os_now_ns();
+}
+
 /* Detached: spins a little for a job that is about to end. True when it has. */
 static bool spin_until_final(py_future *future)
 {
     if (py_spin_ns == 0)
         return false;
+    if (fp_awake_count() >= py_usable_cpus) {
+        nap();
+        return is_final(fp_load(&future->state, fp_acquire));
+    }
     int64_t until_ns = fp_os_now_ns() + py_spin_ns;
     unsigned round = 0;
     do

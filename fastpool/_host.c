@@ -16,6 +16,7 @@
 fp_atomic(uint32_t) py_detached_waiters;
 fp_atomic(uint32_t) py_attached_workers;
 int64_t py_spin_ns;
+uint32_t py_usable_cpus;
 
 PyObject *py_errors_pool, *py_errors_overloaded, *py_errors_submit_timeout, *py_errors_shutdown, *py_errors_broken,
     *py_errors_native, *py_errors_cancelled;

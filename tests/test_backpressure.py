@@ -88,7 +88,9 @@ def test_raise_refuses_at_once_and_queues_nothing(make_pool: MakePool, put: Call
 def test_overloaded_is_what_callers_of_queues_and_pools_catch(make_pool: MakePool) -> None:
     assert issubclass(fastpool.PoolOverloaded, (queue.Full, fastpool.PoolError))
     assert issubclass(fastpool.PoolOverloaded, queue.Full) and issubclass(fastpool.PoolOverloaded, fastpool.PoolError)
-    assert issubclass(fastpool.SubmitTimeout, fastpool.PoolOverloaded) and issubclass(fastpool.SubmitTimeout, TimeoutError)
+    assert issubclass(fastpool.SubmitTimeout, fastpool.PoolOverloaded) and issubclass(
+        fastpool.SubmitTimeout, TimeoutError
+    )
     assert issubclass(fastpool.PoolShutdown, fastpool.PoolError) and issubclass(fastpool.PoolError, RuntimeError)
     assert not issubclass(fastpool.PoolShutdown, fastpool.PoolOverloaded)
 

@@ -309,7 +309,9 @@ def test_a_callback_may_read_its_future_and_add_another(single: fastpool.Pool) -
     assert seen == [(True, 0, "FINISHED"), "inner"]
 
 
-def test_each_callback_is_called_exactly_once_however_it_races_with_the_end(make_pool: Any, fast_switching: None) -> None:
+def test_each_callback_is_called_exactly_once_however_it_races_with_the_end(
+    make_pool: Any, fast_switching: None
+) -> None:
     pool = make_pool(2)
     calls: list[int] = []
     for i in range(3000):

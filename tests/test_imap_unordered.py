@@ -52,7 +52,9 @@ def test_results_come_as_they_end(make_pool: MakePool) -> None:
 
 
 @pytest.mark.parametrize(("buffersize", "chunksize"), [(1, 1), (3, 1), (2, 4)])
-def test_the_iterables_are_read_no_further_ahead_than_the_buffer(make_pool: MakePool, buffersize: int, chunksize: int) -> None:
+def test_the_iterables_are_read_no_further_ahead_than_the_buffer(
+    make_pool: MakePool, buffersize: int, chunksize: int
+) -> None:
     pool = make_pool(2)
     read = 0
 

@@ -56,7 +56,9 @@ def test_results_that_are_none_or_exceptions_are_results(pool: fastpool.Pool, bu
 
 
 @BUFFERS
-def test_an_error_comes_in_the_place_of_its_result_and_ends_the_map(pool: fastpool.Pool, buffersize: int | None) -> None:
+def test_an_error_comes_in_the_place_of_its_result_and_ends_the_map(
+    pool: fastpool.Pool, buffersize: int | None
+) -> None:
     def job(i: int) -> int:
         if i == 3:
             raise Boom(i)
@@ -72,7 +74,9 @@ def test_an_error_comes_in_the_place_of_its_result_and_ends_the_map(pool: fastpo
 
 
 @BUFFERS
-def test_a_call_that_raises_stop_iteration_does_not_pass_for_the_end(pool: fastpool.Pool, buffersize: int | None) -> None:
+def test_a_call_that_raises_stop_iteration_does_not_pass_for_the_end(
+    pool: fastpool.Pool, buffersize: int | None
+) -> None:
     """The standard map is a generator, where this is a RuntimeError; silence would lose the results after it."""
 
     def job(i: int) -> int:
@@ -243,7 +247,9 @@ def test_a_bad_buffersize_is_refused_at_the_call(single: fastpool.Pool, buffersi
 
 
 @BUFFERS
-def test_what_cannot_be_called_or_iterated_is_refused_at_the_call(single: fastpool.Pool, buffersize: int | None) -> None:
+def test_what_cannot_be_called_or_iterated_is_refused_at_the_call(
+    single: fastpool.Pool, buffersize: int | None
+) -> None:
     with pytest.raises(TypeError, match="fn"):
         single.map(5, [1], buffersize=buffersize)  # type: ignore[arg-type]
     with pytest.raises(TypeError):

@@ -57,7 +57,15 @@ def test_a_snapshot_is_frozen_and_has_the_documented_fields(single: fastpool.Poo
 def test_a_new_pool_has_counted_nothing(make_pool: MakePool) -> None:
     metrics = make_pool(3, queue_size=7).metrics()
     assert metrics.queue_capacity == 7
-    for name in ("workers", "active_workers", "queue_depth", "jobs_submitted", "jobs_processed", "jobs_rejected", "panics"):
+    for name in (
+        "workers",
+        "active_workers",
+        "queue_depth",
+        "jobs_submitted",
+        "jobs_processed",
+        "jobs_rejected",
+        "panics",
+    ):
         assert getattr(metrics, name) == 0
     for histogram in (metrics.job_duration, metrics.queue_wait):
         assert (histogram.count, histogram.sum, histogram.max, histogram.mean, histogram.buckets) == (0, 0, 0, 0, ())
@@ -197,7 +205,13 @@ def test_panics_are_failures_that_nobody_expects(make_pool: MakePool) -> None:
         raise error
 
     pool = make_pool(1)
-    for error, more in [(ValueError, 0), (SystemExit, 1), (KeyboardInterrupt, 1), (MemoryError, 1), (RecursionError, 0)]:
+    for error, more in [
+        (ValueError, 0),
+        (SystemExit, 1),
+        (KeyboardInterrupt, 1),
+        (MemoryError, 1),
+        (RecursionError, 0),
+    ]:
         before = pool.metrics().panics
         pool.submit(fails, error).exception(WAIT)
         assert idle_metrics(pool).panics == before + more, error

@@ -151,7 +151,9 @@ def waits_for(pool: fastpool.Pool, make: Callable[[], Any], read: Callable[[Any]
 
 def test_a_job_may_wait_for_a_job_of_another_submitter(single: fastpool.Pool) -> None:
     assert waits_for(single, lambda: single.submit(int, "5"), lambda future: future.result(WAIT / 2)) == 5
-    assert waits_for(single, lambda: single.submit(kernels.identity, 5.0), lambda future: future.result(WAIT / 2)) == 5.0
+    assert (
+        waits_for(single, lambda: single.submit(kernels.identity, 5.0), lambda future: future.result(WAIT / 2)) == 5.0
+    )
 
 
 def test_a_job_may_read_a_map_of_another_submitter(single: fastpool.Pool) -> None:
@@ -160,7 +162,9 @@ def test_a_job_may_read_a_map_of_another_submitter(single: fastpool.Pool) -> Non
 
 
 def test_a_job_may_wait_for_an_array_of_another_submitter(single: fastpool.Pool) -> None:
-    array = waits_for(single, lambda: single.submit_array(kernels.identity, [1.0, 2.0]), lambda future: future.result(WAIT / 2))
+    array = waits_for(
+        single, lambda: single.submit_array(kernels.identity, [1.0, 2.0]), lambda future: future.result(WAIT / 2)
+    )
     assert array.tolist() == [1.0, 2.0]
 
 

@@ -127,8 +127,12 @@ def test_shutdown_with_a_timeout_drains_then_cancels(make_pool: MakePool) -> Non
     assert [future.result(0) for future in futures] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), (math.nan, ValueError), ("1", TypeError), ([], TypeError)])
-def test_a_bad_timeout_is_refused_and_nothing_is_shut_down(make_pool: MakePool, timeout: Any, error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("timeout", "error"), [(-1, ValueError), (math.nan, ValueError), ("1", TypeError), ([], TypeError)]
+)
+def test_a_bad_timeout_is_refused_and_nothing_is_shut_down(
+    make_pool: MakePool, timeout: Any, error: type[Exception]
+) -> None:
     pool = make_pool(1)
     with pytest.raises(error, match="timeout"):
         pool.shutdown(timeout=timeout)

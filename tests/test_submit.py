@@ -21,7 +21,9 @@ import fastpool
 
 MakePool = Callable[..., fastpool.Pool]
 
-arguments = st.lists(st.none() | st.integers() | st.text(max_size=3) | st.tuples() | st.dictionaries(st.text(), st.none()))
+arguments = st.lists(
+    st.none() | st.integers() | st.text(max_size=3) | st.tuples() | st.dictionaries(st.text(), st.none())
+)
 keywords = st.dictionaries(st.text(max_size=5), st.integers(), max_size=4)
 
 
@@ -147,7 +149,9 @@ def test_a_pool_has_no_thread_before_its_first_job(make_pool: MakePool) -> None:
 
 
 def test_default_size_is_the_cpus_this_process_may_use() -> None:
-    script = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); import fastpool; print(fastpool.Pool())"
+    script = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); import fastpool; print(fastpool.Pool())"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT, check=True)
     assert "max_workers=1>" in done.stdout
     with fastpool.Pool() as pool:

@@ -223,6 +223,12 @@ static void fp_backoff(unsigned *)
     rl::yield(1, $);
 }
 
+/* A hint to those who wait for results. */
+#define FP_AWAKE_H
+static void fp_awake_change(int)
+{
+}
+
 /* No edge of the pool's goes through these, and they have thousands of words. */
 #define FP_HISTOGRAM_H
 enum { FP_HISTOGRAM_BUCKETS = 1 };
