@@ -293,7 +293,7 @@ PyDoc_STRVAR(submit_doc,
 "PoolError\n    In a forked child, or if the first worker could not be started. The job is not queued then.\n\n"
 "Notes\n-----\n"
 "Thread safety: from any thread, from signal handlers and destructors. Blocking: only while the queue is full, as on_full\n"
-"says. Cost: about a tenth of a microsecond.\n");
+"says. Cost: about a tenth of a microsecond, and another to run and to fetch the result.\n");
 PyDoc_STRVAR(post_doc,
 "post($self, fn, /, *args, **kwargs)\n--\n\n"
 "Queue fn(*args, **kwargs) and forget it: no future. A failure is logged, counted and given to on_error.\n\n"
