@@ -38,6 +38,30 @@ int py_errors_init(PyObject *errors)
     return 0;
 }
 
+/* Guards the list of pools, and the making of thread states: it is held across a fork, so that the child finds both whole. */
+static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void lock_forks(void)
+{
+    pthread_mutex_lock(&fork_lock);
+}
+
+static void unlock_forks(void)
+{
+    pthread_mutex_unlock(&fork_lock);
+}
+
+static void start_child(void)
+{
+    unlock_forks();
+    py_forget_main_thread();
+}
+
+int py_host_init(void)
+{
+    return pthread_atfork(lock_forks, unlock_forks, start_child) == 0 ? 0 : (PyErr_NoMemory(), -1);
+}
+
 /* A worker's tie to the interpreter. */
 static _Thread_local struct {
     PyThreadState *state; /* NULL on threads that are no workers */
@@ -158,9 +182,14 @@ static PyThreadState *new_thread_state(void)
     enum { PAUSE_NS = 1000 * 1000 };
     fp_atomic(uint32_t) nobody_wakes = 0;
     PyThreadState *state;
-    while ((state = try_thread_state()) == NULL)
+    for (;;) {
+        lock_forks(); /* the interpreter has a lock of its own there, which before 3.12 a child could find taken for ever */
+        state = try_thread_state();
+        unlock_forks();
+        if (state != NULL)
+            return state;
         fp_os_wait(&nobody_wakes, 0, fp_os_now_ns() + PAUSE_NS);
-    return state;
+    }
 }
 
 static int worker_start(void *arg, fp_worker *worker)
@@ -194,55 +223,32 @@ static void worker_stop(void *arg, fp_worker *worker)
 
 /* ---- all pools of the process ---- */
 
-static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
 static py_pool *pools;
 static bool exiting; /* the interpreter ends: no pool is opened any more */
 
-/* Held across a fork, so that the child finds the list whole and the lock free. */
-static void lock_pools(void)
-{
-    pthread_mutex_lock(&pools_lock);
-}
-
-static void unlock_pools(void)
-{
-    pthread_mutex_unlock(&pools_lock);
-}
-
-static void start_child(void)
-{
-    unlock_pools();
-    py_forget_main_thread();
-}
-
-int py_host_init(void)
-{
-    return pthread_atfork(lock_pools, unlock_pools, start_child) == 0 ? 0 : (PyErr_NoMemory(), -1);
-}
-
 static void enlist(py_pool *core)
 {
-    pthread_mutex_lock(&pools_lock);
+    lock_forks();
     core->previous = NULL;
     core->next = pools;
     if (pools != NULL)
         pools->previous = core;
     pools = core;
-    pthread_mutex_unlock(&pools_lock);
+    unlock_forks();
 }
 
 /* The pool's last reference has gone, be it the owner's or a worker's. */
 static void free_core(void *arg)
 {
     py_pool *core = arg;
-    pthread_mutex_lock(&pools_lock);
+    lock_forks();
     if (core->previous != NULL)
         core->previous->next = core->next;
     else if (pools == core)
         pools = core->next;
     if (core->next != NULL)
         core->next->previous = core->previous;
-    pthread_mutex_unlock(&pools_lock);
+    unlock_forks();
     free(core);
 }
 
@@ -250,13 +256,13 @@ static void free_core(void *arg)
 static py_pool *retain_live_pool(void)
 {
     py_pool *core;
-    pthread_mutex_lock(&pools_lock);
+    lock_forks();
     for (core = pools; core != NULL; core = core->next)
         if (!fp_pool_is_forked(core->pool) && !fp_pool_has_ended(core->pool)) {
             fp_pool_retain(core->pool);
             break;
         }
-    pthread_mutex_unlock(&pools_lock);
+    unlock_forks();
     return core;
 }
 
