@@ -161,8 +161,13 @@ def test_a_failed_allocation_queues_nothing(way: str) -> None:
     check(f"no_memory {way}")
 
 
+# From 3.13 on the interpreter itself frees an object's attributes twice when it found no memory to make a dictionary of
+# them (valgrind shows set_dict_inline_values); a worker that starts makes such objects in `threading`.
+START = pytest.param("start", marks=pytest.mark.skipif(sys.version_info >= (3, 13), reason="3.13's own heap suffers"))
+
+
 @NO_MEMORY
-@pytest.mark.parametrize("when", ["run", "announce", "start"])
+@pytest.mark.parametrize("when", ["run", "announce", START])
 def test_a_failed_allocation_in_a_worker_loses_no_future(when: str) -> None:
     pytest.importorskip("_testcapi")
     check(f"no_memory_in_a_worker {when}")
