@@ -38,7 +38,8 @@ int py_errors_init(PyObject *errors)
     return 0;
 }
 
-/* Guards the list of pools, and the making of thread states: it is held across a fork, so that the child finds both whole. */
+/* Guards the list of pools, and before 3.12 the making of thread states: it is held across a fork, so that the child finds
+ * them whole. Never held while waiting for the interpreter. */
 static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void lock_forks(void)
@@ -165,12 +166,16 @@ static void worker_count(void *arg, int change)
 extern void _PyThreadState_SetCurrent(PyThreadState *); /* exported, but declared in an internal header */
 static PyThreadState *try_thread_state(void)
 {
+    lock_forks(); /* a child could find the interpreter's own lock taken here, for ever */
     PyThreadState *state = _PyThreadState_Prealloc(PyInterpreterState_Main()); /* PyThreadState_New crashes there */
     if (state != NULL)
         _PyThreadState_SetCurrent(state);
+    unlock_forks();
     return state;
 }
 #else
+/* Here the interpreter takes its lock before it forks. Ours must not be held: without the GIL this may stop the world, which
+ * waits for attached threads, and one of those may be waiting for our lock. */
 static PyThreadState *try_thread_state(void)
 {
     return PyThreadState_New(PyInterpreterState_Main());
@@ -182,14 +187,9 @@ static PyThreadState *new_thread_state(void)
     enum { PAUSE_NS = 1000 * 1000 };
     fp_atomic(uint32_t) nobody_wakes = 0;
     PyThreadState *state;
-    for (;;) {
-        lock_forks(); /* the interpreter has a lock of its own there, which before 3.12 a child could find taken for ever */
-        state = try_thread_state();
-        unlock_forks();
-        if (state != NULL)
-            return state;
+    while ((state = try_thread_state()) == NULL)
         fp_os_wait(&nobody_wakes, 0, fp_os_now_ns() + PAUSE_NS);
-    }
+    return state;
 }
 
 static int worker_start(void *arg, fp_worker *worker)
