@@ -14,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 SOURCES := $(wildcard csrc/*.[ch] fastpool/*.pyx fastpool/*.p[yx][dxi] fastpool/_*.[ch]) setup.py pyproject.toml
+EXAMPLES := $(addprefix fastpool/,__init__.py pool.py kernel.py kernels.py _signatures.py bench/units.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test lint bench c-tests c-sanitizers c-model clean
@@ -23,6 +24,7 @@ demo: $(STAMPS)/built $(STAMPS)/extra-bench
 
 test: $(STAMPS)/built $(STAMPS)/extra-test c-tests
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q --doctest-modules $(EXAMPLES)
 
 lint: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-lint
 	$(BIN)/ruff check .
