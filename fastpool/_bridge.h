@@ -153,6 +153,15 @@ bool py_future_help(py_future *future);
 /* Waits, having helped. 1: ended; 0: timed out; -1: interrupted, exception set. */
 int py_future_wait(py_future *future, int64_t deadline_ns);
 
+/* When to look up from a wait until `deadline_ns`: a signal that arrives just before the system call does not interrupt it, so
+ * a thread that may have to run Python's signal handlers sleeps no longer than this at a time. */
+static inline int64_t py_slice_until(int64_t deadline_ns)
+{
+    enum { SIGNAL_SLICE_NS = 50 * 1000 * 1000 };
+    int64_t slice_ns = fp_os_now_ns() + SIGNAL_SLICE_NS;
+    return slice_ns < deadline_ns ? slice_ns : deadline_ns;
+}
+
 /* After a fork the thread that forked is the main one. */
 void py_forget_main_thread(void);
 
@@ -176,6 +185,9 @@ extern const fp_job_class py_native_job;
 
 /* The exception now set, taken and normalised. */
 PyObject *py_take_exception(void);
+
+/* True for SystemExit and its like, and MemoryError, which nobody who wrote `except Exception` expects. */
+bool py_is_panic(PyObject *exception);
 
 /* Runs a started future, no PY_ARRAY, on the calling thread, which is not its worker: counts it with the pool. Attached. */
 void py_job_run_here(py_future *future);

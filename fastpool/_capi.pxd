@@ -84,6 +84,7 @@ cdef extern from "_bridge.h":
     uint32_t py_usable_cpus
     int py_future_init(object standard_future, object extras_module) except -1
     int py_deadline_from(object timeout, const char *name, int64_t *deadline_ns) except -1
+    int64_t py_slice_until(int64_t deadline_ns) noexcept nogil
     int py_duration_from(object timeout, const char *name, int64_t *duration_ns) except -1
     py_pool *py_pool_create(const fp_pool_options *options, object hooks, py_on_full on_full,
                             int64_t submit_timeout_ns) except NULL

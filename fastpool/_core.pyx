@@ -30,15 +30,6 @@ cdef extern from *:
     unsigned long CYTHON_HEX_VERSION
 
 
-# Threads that wait here wake up this often to see whether a signal handler wants to run.
-cdef enum: SIGNAL_SLICE_NS = 50000000
-
-
-cdef int64_t _slice(int64_t deadline_ns) noexcept nogil:
-    cdef int64_t slice_ns = fp_os_now_ns() + SIGNAL_SLICE_NS
-    return slice_ns if slice_ns < deadline_ns else deadline_ns
-
-
 cdef fp_pool *pool_of(Core self) except NULL:
     if self.core is NULL:
         raise _errors.PoolError("the pool was not initialised")
@@ -93,7 +84,7 @@ cdef class Core:
         py_deadline_from(timeout, b"timeout", &deadline_ns)
         while True:
             with nogil:
-                ended = fp_pool_wait_ended(pool, _slice(deadline_ns), &why)
+                ended = fp_pool_wait_ended(pool, py_slice_until(deadline_ns), &why)
             if ended or fp_os_now_ns() >= deadline_ns:
                 return ended
             PyErr_CheckSignals()
@@ -107,7 +98,7 @@ cdef class Core:
             with nogil:
                 idle = fp_pool_is_idle(pool)
                 if not idle:
-                    fp_pool_wait_idle(pool, _slice(deadline_ns))
+                    fp_pool_wait_idle(pool, py_slice_until(deadline_ns))
                     idle = fp_pool_is_idle(pool)
             if idle or fp_os_now_ns() >= deadline_ns:
                 return idle

@@ -327,16 +327,6 @@ static bool on_main_thread(void)
     return known == 0 || known == PyThread_get_thread_ident();
 }
 
-/* A signal that arrives just before the system call does not interrupt it, so the thread that runs Python's signal
- * handlers looks up this often. */
-enum { SIGNAL_SLICE_NS = 50 * 1000 * 1000 };
-
-static int64_t slice_until(int64_t deadline_ns, bool sliced)
-{
-    int64_t slice_ns = sliced ? fp_os_now_ns() + SIGNAL_SLICE_NS : FP_FOREVER;
-    return slice_ns < deadline_ns ? slice_ns : deadline_ns;
-}
-
 /* Where workers want all CPUs, spinning would take one from them, and so would waking up for each of many results that come
  * one after the other: after a nap there are several. Naps grow while one soon follows the other. */
 static void nap(void)
@@ -433,7 +423,7 @@ int py_future_wait(py_future *future, int64_t deadline_ns)
             fp_fetch_sub(&py_detached_waiters, 1, fp_relaxed);
             spun = true;
         } else {
-            sleep_once(future, slice_until(deadline_ns, sliced));
+            sleep_once(future, sliced ? py_slice_until(deadline_ns) : deadline_ns);
         }
         Py_END_ALLOW_THREADS
         if (is_final(fp_load(&future->state, fp_acquire)))

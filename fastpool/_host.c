@@ -276,7 +276,7 @@ int py_pools_drain_all(void)
         fp_pool_close(core->pool);
         while (!ended) {
             Py_BEGIN_ALLOW_THREADS
-            ended = fp_pool_wait_ended(core->pool, fp_os_now_ns() + 50 * 1000 * 1000, &why);
+            ended = fp_pool_wait_ended(core->pool, py_slice_until(FP_FOREVER), &why);
             Py_END_ALLOW_THREADS
             if (!ended && PyErr_CheckSignals() < 0)
                 break;

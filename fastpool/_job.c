@@ -34,8 +34,7 @@ static PyObject *call(PyObject *fn, PyObject *args, PyObject *kwargs, int arg_co
     return arg_count == 0 ? PyObject_CallNoArgs(fn) : PyObject_CallOneArg(fn, args);
 }
 
-/* SystemExit and its like, which nobody who wrote `except Exception` expects. */
-static bool is_panic(PyObject *exception)
+bool py_is_panic(PyObject *exception)
 {
     return !PyErr_GivenExceptionMatches(exception, PyExc_Exception) ||
            PyErr_GivenExceptionMatches(exception, PyExc_MemoryError);
@@ -46,7 +45,7 @@ static void fail(py_future *future)
 {
     py_pool *core = future->core;
     PyObject *exception = py_take_exception();
-    if (future->posted || is_panic(exception))
+    if (future->posted || py_is_panic(exception))
         fp_fetch_add(&core->panics, UINT64_C(1), fp_relaxed);
     if (future->posted) {
         fp_worker *worker = fp_worker_current();

@@ -35,7 +35,7 @@ static fp_outcome run_call(py_batch *batch, int64_t index)
     if (value == NULL) {
         done = PY_BATCH_EXCEPTION;
         value = py_take_exception();
-        if (!PyErr_GivenExceptionMatches(value, PyExc_Exception) || PyErr_GivenExceptionMatches(value, PyExc_MemoryError))
+        if (py_is_panic(value))
             fp_fetch_add(&batch->core->panics, UINT64_C(1), fp_relaxed);
     }
     PyObject *none = PyList_GET_ITEM(batch->results, (Py_ssize_t)index);
@@ -129,9 +129,8 @@ int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns)
         uint32_t epoch = fp_load(&batch->epoch, fp_seq_cst);
         if (is_settled(batch, index)) /* L2 */
             break;
-        int64_t slice_ns = fp_os_now_ns() + 50 * 1000 * 1000;
         Py_BEGIN_ALLOW_THREADS
-        fp_os_wait(&batch->epoch, epoch, slice_ns < deadline_ns ? slice_ns : deadline_ns); /* L3 */
+        fp_os_wait(&batch->epoch, epoch, py_slice_until(deadline_ns)); /* L3 */
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals() < 0)
             return -1;

@@ -11,10 +11,12 @@
 PyTypeObject *py_kernel_type;
 py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count);
 
-/* Sets the exception for a result that is not OK and not FULL. */
-static void set_refusal(fp_submit_result result)
+/* What a submit came to, where that is not FULL: 0, or -1 with an exception. */
+static int settle(fp_submit_result result)
 {
     switch (result) {
+    case FP_SUBMIT_OK:
+        return 0;
     case FP_SUBMIT_CLOSED:
         PyErr_SetString(py_errors_shutdown, "cannot schedule new futures after shutdown");
         break;
@@ -30,6 +32,7 @@ static void set_refusal(fp_submit_result result)
     default:
         PyErr_NoMemory();
     }
+    return -1;
 }
 
 static void count_rejected(py_pool *core)
@@ -42,9 +45,8 @@ static int wait_for_room(py_pool *core, int64_t deadline_ns)
 {
     if (fp_os_now_ns() >= deadline_ns)
         return 0;
-    int64_t slice_ns = fp_os_now_ns() + 50 * 1000 * 1000; /* see _future.c, SIGNAL_SLICE_NS */
     Py_BEGIN_ALLOW_THREADS
-    fp_pool_wait_for_room(core->pool, slice_ns < deadline_ns ? slice_ns : deadline_ns);
+    fp_pool_wait_for_room(core->pool, py_slice_until(deadline_ns));
     Py_END_ALLOW_THREADS
     return PyErr_CheckSignals() < 0 ? -1 : 1;
 }
@@ -86,10 +88,7 @@ static int push_full(py_pool *core, const fp_job_class *job_class, void *ctx, bo
         if (result == FP_SUBMIT_FULL)
             result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs);
     }
-    if (result == FP_SUBMIT_OK)
-        return 0;
-    set_refusal(result);
-    return -1;
+    return settle(result);
 }
 
 /* on_full="caller_runs" and the queue is full: the job runs here, and is counted like any other. */
@@ -114,10 +113,7 @@ static int push(py_pool *core, const fp_job_class *job_class, void *ctx, bool is
     }
     if (result == FP_SUBMIT_FULL)
         return push_full(core, job_class, ctx, is_range, jobs);
-    if (result == FP_SUBMIT_OK)
-        return 0;
-    set_refusal(result);
-    return -1;
+    return settle(result);
 }
 
 int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int64_t jobs)

@@ -7,7 +7,7 @@ import platform
 import sys
 import sysconfig
 
-import fastpool
+from fastpool import _core
 
 
 def gil_state() -> str:
@@ -57,7 +57,4 @@ def default_workers() -> int:
     int
         From the affinity mask and the cgroup's quota; at least 1.
     """
-    with fastpool.Pool() as pool:
-        # The standard executors' own attribute: metrics() counts workers that have started, and
-        # they start with the first jobs.
-        return pool._max_workers
+    return _core.usable_cpus()
