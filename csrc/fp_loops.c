@@ -55,6 +55,8 @@ const fp_signature_info fp_signatures[FP_SIGNATURES] = {
     [FP_SIG_Q_QP] = {"int64_t (int64_t, void *)", 1, 'q', 8, true, loop_q1p},
     [FP_SIG_Q_QQP] = {"int64_t (int64_t, int64_t, void *)", 2, 'q', 8, true, loop_q2p},
     [FP_SIG_STATUS_P] = {"int (void *)", 0, 'i', 0, true, NULL},
+    [FP_SIG_RANGE] = {"int (int64_t, int64_t, void *)", 0, 'i', 0, true, NULL},
+    [FP_SIG_INNER] = {"void (char **, int64_t const *, int64_t const *, void *)", 0, 'v', 0, true, NULL},
 };
 
 fp_scalar fp_call_scalar(fp_signature signature, fp_function fn, const fp_scalar *args, void *data)

@@ -35,6 +35,8 @@ typedef enum fp_signature {
     FP_SIG_Q_QP,
     FP_SIG_Q_QQP,
     FP_SIG_STATUS_P, /* int (void *): a job on a buffer, 0 is success; not for arrays */
+    FP_SIG_RANGE,    /* int (int64_t begin, int64_t end, void *): 0 is success; for parallel_for */
+    FP_SIG_INNER,    /* void (char **, const intptr_t *, const intptr_t *, void *): a NumPy inner loop, of any types */
     FP_SIGNATURES,
 } fp_signature;
 

@@ -34,6 +34,7 @@ cdef class Kernel:
     cdef readonly str name
     cdef readonly str signature
     cdef readonly str origin          # "module:function" that brings it back, or None
+    cdef readonly tuple dtypes        # of a NumPy inner loop: its inputs' and its output's; else None
 
     def __init__(self):
         raise TypeError("a Kernel is made by fastpool.kernel()")
@@ -61,10 +62,10 @@ cdef class Kernel:
         return kernel, (self.origin,)
 
 
-def make_kernel(address, str signature, owner, data, str name, str origin=None):
+def make_kernel(address, str signature, owner, data, str name, str origin=None, tuple dtypes=None):
     """Of kernel.py only: a Kernel from an address that it has got from a ctypes or numba object, or from a capsule.
 
-    `data`: None, a capsule, or an object with a buffer.
+    `data`: None, a capsule, or an object with a buffer. `dtypes`: of an inner loop, and of nothing else.
     """
     cdef Kernel k = Kernel.__new__(Kernel)
     cdef int sid = SIGNATURES[signature]
@@ -75,7 +76,7 @@ def make_kernel(address, str signature, owner, data, str name, str origin=None):
         k.fn = <fp_function><size_t>address
     if k.fn is NULL:
         raise ValueError("obj is a NULL function pointer")
-    k.signature_id, k.signature, k.owner, k.name, k.origin = sid, signature, owner, name, origin
+    k.signature_id, k.signature, k.owner, k.name, k.origin, k.dtypes = sid, signature, owner, name, origin, dtypes
     if data is not None:
         _set_data(k, data)
     return k
@@ -85,7 +86,7 @@ def rebind_kernel(Kernel k, data):
     """The same function with other user data."""
     cdef Kernel other = Kernel.__new__(Kernel)
     other.fn, other.signature_id, other.signature = k.fn, k.signature_id, k.signature
-    other.owner, other.name, other.origin = k.owner, k.name, k.origin
+    other.owner, other.name, other.origin, other.dtypes = k.owner, k.name, k.origin, k.dtypes
     _set_data(other, data)
     return other
 
@@ -165,6 +166,9 @@ cdef PyObject *_box_call(py_native_call *base) except NULL:
 
 
 cdef int _check_count(Kernel k, Py_ssize_t count) except -1:
+    if k.signature_id == FP_SIG_RANGE or k.signature_id == FP_SIG_INNER:
+        method = "parallel_for" if k.signature_id == FP_SIG_RANGE else "map_array"
+        raise TypeError(f"{k!r} is no job by itself: it is for {method}()")
     if count != fp_signatures[k.signature_id].inputs:
         raise TypeError(f"{k!r} takes {fp_signatures[k.signature_id].inputs} scalars, got {count}")
     return 0

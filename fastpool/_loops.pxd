@@ -10,6 +10,8 @@ cdef extern from "fp_loops.h":
     ctypedef int fp_signature
     enum: FP_SIGNATURES
     enum: FP_SIG_STATUS_P
+    enum: FP_SIG_RANGE
+    enum: FP_SIG_INNER
     enum: FP_MOST_INPUTS
     ctypedef struct fp_signature_info:
         const char *text

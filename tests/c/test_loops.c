@@ -83,7 +83,7 @@ static int64_t read_element(char type, const char *at)
 
 static void every_signature_on_scalars(void)
 {
-    for (fp_signature signature = 0; signature < FP_SIGNATURES; signature++) {
+    for (fp_signature signature = 0; signature <= FP_SIG_STATUS_P; signature++) {
         const fp_signature_info *info = &fp_signatures[signature];
         const struct kernel *kernel = &kernels[signature];
         int64_t values[FP_MOST_INPUTS] = {3, -5, 7};
