@@ -40,8 +40,8 @@ cdef extern from "fastpool.h" nogil:
     fastpool_result fastpool_submit_range(fastpool_group *group, fastpool_range range, int64_t n, void *arg,
                                           int64_t grain) noexcept
     fastpool_result fastpool_parallel_for(fastpool_pool *pool, fastpool_range range, int64_t n, void *arg,
-                                          int64_t grain) noexcept
-    fastpool_result fastpool_wait(fastpool_group *group, int64_t timeout_ns) noexcept
+                                          int64_t grain) except? FASTPOOL_INTERRUPTED
+    fastpool_result fastpool_wait(fastpool_group *group, int64_t timeout_ns) except? FASTPOOL_INTERRUPTED
     void fastpool_cancel(fastpool_group *group) noexcept
     int fastpool_cancelled(fastpool_group *group) noexcept
     int fastpool_status(fastpool_group *group, int64_t *index) noexcept
