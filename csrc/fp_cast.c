@@ -62,21 +62,35 @@ static inline C128 load_C128(const char *at, bool swapped)
 
 /* --- converting a value ---------------------------------------------------------------------------------------------------- */
 
-/* A half as a wider float: the same digits, the exponent moved by the difference of the biases; twice for infinity and NaN,
- * which keeps its payload. Zeros and subnormals are whole multiples of 2**-24. No branches: the compiler makes vectors of it. */
-#define WIDEN_HALF(name, type, bits_type, digits, bias)                                                                \
-    static inline type name(F16 half)                                                                                  \
-    {                                                                                                                  \
-        bits_type magnitude = half.bits & 0x7fff, move = (bits_type)((bias) - 15) << (digits), bits;                   \
-        type tiny = (type)(int32_t)magnitude * (type)0x1p-24, value;                                                   \
-        memcpy(&bits, &tiny, sizeof bits);                                                                             \
-        bits_type normal = (magnitude << ((digits) - 10)) + (magnitude < 0x7c00 ? move : 2 * move);                    \
-        bits = (magnitude < 0x0400 ? bits : normal) | (bits_type)(half.bits >> 15) << (8 * sizeof(type) - 1);          \
-        memcpy(&value, &bits, sizeof value);                                                                           \
-        return value;                                                                                                  \
-    }
-WIDEN_HALF(F32_of_half, float, uint32_t, 23, 127)
-WIDEN_HALF(F64_of_half, double, uint64_t, 52, 1023)
+/* All ones, or 0: selects without a branch, which would make no vectors. */
+#define MASK(condition) (-(uint32_t)(condition))
+
+/* The same digits, the exponent moved by the difference of the biases; twice for infinity and NaN, which keeps its payload.
+ * Zeros and subnormals are whole multiples of 2**-24. */
+static inline F32 F32_of_half(F16 half)
+{
+    uint32_t magnitude = half.bits & 0x7fff, move = (127 - 15) << 23, bits;
+    float value = (float)(int32_t)magnitude * 0x1p-24f;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t is_tiny = MASK(magnitude < 0x0400), normal = (magnitude << 13) + move + (move & MASK(magnitude >= 0x7c00));
+    bits = (bits & is_tiny) | (normal & ~is_tiny) | (uint32_t)(half.bits & 0x8000) << 16;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Again by its bits, for arithmetic would change a NaN. A half's digits are all in the upper word. */
+static inline F64 F64_of_half(F16 half)
+{
+    float narrow = F32_of_half(half);
+    double value;
+    uint32_t bits, move = (1023 - 127) << 20;
+    memcpy(&bits, &narrow, sizeof bits);
+    uint32_t magnitude = bits & 0x7fffffff;
+    uint32_t upper = (magnitude >> 3) + (move & MASK(magnitude != 0)) + (move & MASK(magnitude >= 0x7f800000));
+    uint64_t wide = (uint64_t)(upper | (bits & 0x80000000)) << 32;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
 
 /* Of up to 11 digits, and so exact. */
 static inline F16 F16_of_integer(int32_t value)
@@ -85,7 +99,7 @@ static inline F16 F16_of_integer(int32_t value)
     uint32_t bits;
     memcpy(&bits, &wide, sizeof bits);
     uint32_t magnitude = ((bits & 0x7fffffff) >> 13) - ((127 - 15) << 10);
-    return (F16){(uint16_t)(value == 0 ? 0 : (bits >> 16 & 0x8000) | magnitude)};
+    return (F16){(uint16_t)((bits >> 16 & 0x8000) | (magnitude & MASK(value != 0)))};
 }
 
 static inline F16 F16_of_half(F16 value) { return value; }
