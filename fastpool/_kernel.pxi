@@ -266,11 +266,13 @@ def _overlap(a, b):
         return True
 
 
-cdef int _set_operand(fp_elementwise *work, int k, array) except -1:
-    """Operand k's address and strides; 0 where it is broadcast."""
+cdef int _set_operand(fp_elementwise *work, int k, array, dtype) except -1:
+    """Operand k's address and strides, 0 where it is broadcast; the kernel sees it as `dtype`."""
     cdef cnp.ndarray a = array
     cdef int d, missing = work.dims - cnp.PyArray_NDIM(a)  # dimensions that the array lacks come first
     work.base[k] = <char *>cnp.PyArray_DATA(a)
+    work.operand_bytes[k] = dtype.itemsize
+    work.cast[k] = NULL
     for d in range(work.dims):
         if d < missing or cnp.PyArray_DIM(a, d - missing) == 1:
             work.stride[k][d] = 0
@@ -297,12 +299,12 @@ def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wai
     cdef py_array_job *job
     capsule = py_array_job_new(&job)
     job.work.signature, job.work.fn, job.work.data = k.signature_id, k.fn, k.data
-    job.work.dims = out.ndim
+    job.work.inputs, job.work.dims = inputs, out.ndim
     for i in range(out.ndim):
         job.work.shape[i] = shape[i]
     for i in range(inputs):
-        _set_operand(&job.work, i, arrays[i])
-    _set_operand(&job.work, inputs, out)
+        _set_operand(&job.work, i, arrays[i], dtype)
+    _set_operand(&job.work, inputs, out, dtype)
     future = py_array_submit(pool.core, capsule, (k, arrays), out, out.size, grain)
     if not wait:
         return future
