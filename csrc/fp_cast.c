@@ -19,7 +19,7 @@ typedef double F64;
 typedef struct { float re, im; } C64;
 typedef struct { double re, im; } C128;
 
-/* --- loading: from anywhere, in either byte order ------------------------------------------------------------------------- */
+/* --- loading: from anywhere, in either byte order ------------------------------------------------------------------------ */
 
 #define SAME(bits) (bits)
 #define LOAD(type, unsigned_type, swap)                                                                                \
@@ -60,7 +60,7 @@ static inline C128 load_C128(const char *at, bool swapped)
     return (C128){load_F64(at, swapped), load_F64(at + sizeof(double), swapped)};
 }
 
-/* --- converting a value ---------------------------------------------------------------------------------------------------- */
+/* --- converting a value --------------------------------------------------------------------------------------------------- */
 
 /* All ones, or 0: selects without a branch, which would make no vectors. */
 #define MASK(condition) (-(uint32_t)(condition))
@@ -130,7 +130,7 @@ static inline C128 C128_of_C128(C128 value) { return value; }
 #define TO_C128(value)                                                                                                 \
     _Generic((value), C128: C128_of_C128, C64: C128_of_C64, F16: C128_of_half, default: C128_of_real)(value)
 
-/* --- the loops ------------------------------------------------------------------------------------------------------------- */
+/* --- the loops ------------------------------------------------------------------------------------------------------------ */
 
 /* NumPy's table of safe casts: those of single bytes, which have no byte order, and the others. */
 #define CASTS_OF_BYTES(X)                                                                                              \

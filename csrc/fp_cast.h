@@ -1,7 +1,8 @@
 /* fp_cast - elements of an array as a kernel wants them: of its type, aligned, contiguous, in native byte order.
  *
- * Journey: submit -> ring -> worker -> [KERNEL] -> completion -> future. An input of another type is never converted as a whole:
- * the worker converts a piece, calls the kernel on it, and goes on (fp_loops.h). Nothing here allocates or knows of Python.
+ * Journey: submit -> ring -> worker -> [KERNEL] -> completion -> future. An input of another type is never converted as a
+ * whole: the worker converts a piece, calls the kernel on it, and goes on (fp_loops.h). Nothing here allocates or knows of
+ * Python.
  *
  * There is a cast where NumPy's "safe" casting has one: to a type that holds every value of the other, give or take the last
  * digits of a 64-bit integer. The results are NumPy's, to the bit.

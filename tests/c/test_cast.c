@@ -33,7 +33,7 @@ static void types_have_their_bytes(void)
         CHECK_EQUAL(fp_type_bytes(type), test_types[type].part_bytes * test_types[type].parts);
 }
 
-/* --- edge values ------------------------------------------------------------------------------------------------------------ */
+/* --- edge values ---------------------------------------------------------------------------------------------------------- */
 
 /* The bits of a part that are an edge of one type or another: the ends of integers; a float's zeros, subnormals, infinities
  * and NaNs. */
@@ -98,7 +98,7 @@ static void every_half_is_exact(void)
     }
 }
 
-/* --- layouts ---------------------------------------------------------------------------------------------------------------- */
+/* --- layouts -------------------------------------------------------------------------------------------------------------- */
 
 enum { MOST = 70, MOST_STRIDE = 40, GUARD = 16 };
 
