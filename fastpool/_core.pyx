@@ -243,6 +243,7 @@ cdef class MapIterator:
 
 
 include "_kernel.pxi"
+include "_arrays.pxi"
 
 
 def deadline_from(timeout):
