@@ -11,11 +11,10 @@ import itertools
 import logging
 import math
 import pickle
-import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import native
@@ -360,15 +359,6 @@ def test_a_kernel_is_made_by_kernel_only() -> None:
 
 
 # --- "module:function" ---
-
-
-@pytest.fixture
-def module() -> Iterator[types.ModuleType]:
-    """A module made on the spot, importable under its name for as long as the test runs."""
-    made = types.ModuleType("fastpool_test_module")
-    sys.modules[made.__name__] = made
-    yield made
-    del sys.modules[made.__name__]
 
 
 def test_a_kernel_is_found_by_name(module: types.ModuleType, single: fastpool.Pool) -> None:
