@@ -242,6 +242,7 @@ cdef class MapIterator:
             py_batch_cancel_counted(self.batch.batch)
 
 
+include "_library.pxi"
 include "_kernel.pxi"
 include "_arrays.pxi"
 

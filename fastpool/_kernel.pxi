@@ -9,6 +9,8 @@ from cpython.pycapsule cimport (
 
 from fastpool._loops cimport *
 
+import functools as _functools
+
 import numpy as _np
 
 SIGNATURES = {fp_signatures[i].text.decode(): i for i in range(FP_SIGNATURES)}
@@ -33,7 +35,9 @@ cdef class Kernel:
     cdef int signature_id             # its index in fp_signatures
     cdef void *data                   # what its last argument points to; NULL without user data
     cdef object owner                 # keeps the code: capsule, ctypes function, ...
+    cdef object library               # keeps the shared library that the code is in
     cdef object data_owner            # keeps the data: memoryview or capsule
+    cdef bint data_is_named           # whether `origin` brings back the data too
     cdef readonly str name
     cdef readonly str signature
     cdef readonly str origin          # "module:function" that brings it back, or None
@@ -59,11 +63,14 @@ cdef class Kernel:
         return f"<Kernel {self.name}: {self.signature}>"
 
     def __reduce__(self):
-        if self.origin is None or self.data_owner is not None:
-            why = "has user data" if self.origin is not None else 'has no "module:function" name'
-            raise TypeError(f"cannot pickle {self!r}: it {why}")
+        if self.origin is None:
+            raise TypeError(f'cannot pickle {self!r}: it has no "module:function" name')
+        if self.data_owner is not None and not self.data_is_named:
+            raise TypeError(f"cannot pickle {self!r}: it has user data")
         from fastpool.kernel import kernel
-        return kernel, (self.origin,)
+        # The signature goes with the name: some functions declare none, and elsewhere the name may mean another function.
+        again = kernel if self.dtypes is None else _functools.partial(kernel, dtypes=self.dtypes)
+        return again, (self.origin, self.signature)
 
 
 def make_kernel(address, str signature, owner, data, str name, str origin=None, tuple dtypes=None):
@@ -82,17 +89,33 @@ def make_kernel(address, str signature, owner, data, str name, str origin=None, 
         raise ValueError("obj is a NULL function pointer")
     k.signature_id, k.signature, k.owner, k.name, k.origin, k.dtypes = sid, signature, owner, name, origin, dtypes
     k.operands = dtypes if sid == FP_SIG_INNER else _OPERANDS[sid]
+    k.library = _LibraryHold.__new__(_LibraryHold)
+    (<_LibraryHold>k.library).hold(<void *>k.fn)
     if data is not None:
         _set_data(k, data)
     return k
 
 
-def rebind_kernel(Kernel k, data):
-    """The same function with other user data."""
+cdef Kernel _copy(Kernel k):
     cdef Kernel other = Kernel.__new__(Kernel)
     other.fn, other.signature_id, other.signature = k.fn, k.signature_id, k.signature
-    other.owner, other.name, other.origin, other.dtypes, other.operands = k.owner, k.name, k.origin, k.dtypes, k.operands
+    other.owner, other.library, other.name, other.origin = k.owner, k.library, k.name, k.origin
+    other.dtypes, other.operands = k.dtypes, k.operands
+    other.data, other.data_owner, other.data_is_named = k.data, k.data_owner, k.data_is_named
+    return other
+
+
+def rebind_kernel(Kernel k, data):
+    """The same function with other user data."""
+    other = _copy(k)
     _set_data(other, data)
+    return other
+
+
+def name_kernel(Kernel k, str origin):
+    """The same function and data, found as "module:function", which brings back both."""
+    other = _copy(k)
+    other.name, other.origin, other.data_is_named = origin, origin, True
     return other
 
 
@@ -105,6 +128,7 @@ cdef int _set_data(Kernel k, data) except -1:
     else:
         k.data_owner = _BufferHold.__new__(_BufferHold)
         k.data = (<_BufferHold>k.data_owner).hold(data)
+    k.data_is_named = False
     return 0
 
 
