@@ -10,6 +10,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 SIGNATURES: dict[str, int]
+_c_api: object
 
 @disjoint_base
 class Future(concurrent.futures.Future[_T], Generic[_T]):

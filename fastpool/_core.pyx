@@ -313,3 +313,4 @@ cdef int _wire() except -1:
 _set_spin()
 _wire()
 Future = <object>py_future_type
+_c_api = py_capi_capsule()
