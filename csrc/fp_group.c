@@ -400,22 +400,22 @@ static group_range *range_of(fp_parallel *parallel)
     return (group_range *)((char *)parallel - offsetof(group_range, parallel));
 }
 
-static void run_batch(fp_parallel *parallel, int64_t begin, int64_t end, fp_failure *failure)
+static void run_batch(fp_parallel *parallel, int64_t begin, int64_t end, fp_piece *piece)
 {
     group_range *range = range_of(parallel);
     for (int64_t i = begin; i < end; i++) {
         int status = range->function(range->args + i * range->stride);
-        if (status != 0 && failure->jobs++ == 0)
-            *failure = (fp_failure){.jobs = 1, .at = i, .status = status};
+        if (status != 0 && piece->failed++ == 0)
+            *piece = (fp_piece){.failed = 1, .failed_at = i, .status = status};
     }
 }
 
-static void run_range(fp_parallel *parallel, int64_t begin, int64_t end, fp_failure *failure)
+static void run_range(fp_parallel *parallel, int64_t begin, int64_t end, fp_piece *piece)
 {
     group_range *range = range_of(parallel);
     int status = range->range(begin, end, range->args);
     if (status != 0)
-        *failure = (fp_failure){.jobs = end - begin, .at = begin, .status = status};
+        *piece = (fp_piece){.failed = end - begin, .failed_at = begin, .status = status};
 }
 
 static void range_ended(fp_parallel *parallel)

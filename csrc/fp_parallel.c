@@ -31,7 +31,7 @@ typedef struct way {
     role role;
     int64_t grain;     /* jobs to take next */
     int64_t together;  /* pieces to a measurement */
-    int64_t pieces, jobs, failed; /* since the clock was read */
+    int64_t pieces, jobs, failed, cancelled; /* since the clock was read */
     int64_t done;      /* jobs in all, not yet subtracted from `unfinished` */
     int64_t from_ns, began_ns;
     uint64_t from_ticks; /* the metrics' clock */
@@ -74,6 +74,8 @@ static void count(way *way, fp_outcome outcome, int64_t jobs, uint64_t ticks_a_j
 {
     if (way->worker != NULL)
         fp_worker_note(way->worker, outcome, jobs, ticks_a_job * (uint64_t)jobs);
+    else if (outcome == FP_CANCELLED)
+        fp_pool_note(way->parallel->pool, outcome, (uint64_t)jobs);
     else
         fp_pool_note_run(way->parallel->pool, outcome, (uint64_t)jobs, ticks_a_job);
 }
@@ -81,13 +83,14 @@ static void count(way *way, fp_outcome outcome, int64_t jobs, uint64_t ticks_a_j
 static void count_measured(way *way)
 {
     uint64_t ticks_a_job = (fp_clock_ticks() - way->from_ticks) / (uint64_t)way->jobs;
-    count(way, FP_DONE, way->jobs - way->failed, ticks_a_job);
+    count(way, FP_DONE, way->jobs - way->failed - way->cancelled, ticks_a_job);
     count(way, FP_FAILED, way->failed, ticks_a_job);
+    count(way, FP_CANCELLED, way->cancelled, 0);
 }
 
 static void start_measuring(way *way, int64_t now_ns)
 {
-    way->pieces = way->jobs = way->failed = 0;
+    way->pieces = way->jobs = way->failed = way->cancelled = 0;
     way->from_ticks = fp_clock_ticks();
     way->from_ns = now_ns;
 }
@@ -118,28 +121,29 @@ static void measure(way *way)
 }
 
 /* F1, F2. */
-static void note_failure(fp_parallel *parallel, const fp_failure *failure)
+static void note_failure(fp_parallel *parallel, const fp_piece *piece)
 {
     bool first = false;
-    if (failure->jobs == 0 || !fp_cas(&parallel->failed, &first, true, fp_relaxed, fp_relaxed))
+    if (piece->failed == 0 || !fp_cas(&parallel->failed, &first, true, fp_relaxed, fp_relaxed))
         return;
-    parallel->status = failure->status;
-    parallel->failed_at = failure->at;
+    parallel->status = piece->status;
+    parallel->failed_at = piece->failed_at;
 }
 
 static void run_piece(way *way, int64_t begin, int64_t end)
 {
     fp_parallel *parallel = way->parallel;
-    fp_failure failure = {0};
+    fp_piece piece = {0};
     if (way->worker != NULL && end == parallel->range.n)
         fp_worker_range_started(way->worker);
     if (way->role >= ALONE) /* before they can be counted as ended */
         fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)(end - begin), fp_relaxed);
-    parallel->kind->run(parallel, begin, end, &failure);
-    note_failure(parallel, &failure);
+    parallel->kind->run(parallel, begin, end, &piece);
+    note_failure(parallel, &piece);
     way->done += end - begin;
     way->jobs += end - begin;
-    way->failed += failure.jobs;
+    way->failed += piece.failed;
+    way->cancelled += piece.cancelled;
 }
 
 static bool is_stopped(fp_parallel *parallel)
@@ -230,8 +234,12 @@ static int64_t discard(void *ctx, fp_discard_reason reason)
 {
     fp_parallel *parallel = ctx;
     int64_t jobs = fp_range_cancel(&parallel->range);
-    if (jobs > 0)
-        fp_store(&parallel->discarded, 1 + (int)reason, fp_relaxed); /* published by A1 */
+    if (jobs > 0) { /* only the first to discard finds any */
+        parallel->discarded_from = parallel->range.n - jobs;
+        fp_store(&parallel->discarded, 1 + (int)reason, fp_seq_cst);
+        if (parallel->kind->discarded != NULL)
+            parallel->kind->discarded(parallel);
+    }
     if (parallel->kind->start != NULL)
         parallel->kind->start(parallel); /* unless it runs already, or was cancelled */
     finish(parallel, jobs);

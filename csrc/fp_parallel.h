@@ -30,19 +30,22 @@
 
 struct fp_parallel;
 
-/* What went wrong in a piece; all zero: nothing. */
-typedef struct fp_failure {
-    int64_t jobs; /* so many failed */
-    int64_t at;   /* the first of them */
-    int status;   /* what it returned */
-} fp_failure;
+/* What did not go well in a piece; all zero: nothing. */
+typedef struct fp_piece {
+    int64_t failed;    /* so many jobs failed */
+    int64_t failed_at; /* the first of them */
+    int status;        /* what it returned */
+    int64_t cancelled; /* so many had been cancelled one by one, and were left out */
+} fp_piece;
 
 /* What the user of a fp_parallel supplies for each sort. Called detached (fp_pool.h, fp_host). */
 typedef struct fp_parallel_class {
     /* Runs the jobs begin <= i < end. */
-    void (*run)(struct fp_parallel *parallel, int64_t begin, int64_t end, fp_failure *failure);
+    void (*run)(struct fp_parallel *parallel, int64_t begin, int64_t end, fp_piece *piece);
     /* A worker has come to it. False: it was cancelled before. NULL: always true. */
     bool (*start)(struct fp_parallel *parallel);
+    /* Jobs from discarded_from on never start. NULL: nobody asks which. */
+    void (*discarded)(struct fp_parallel *parallel);
     /* All jobs have ended, `failed` and `discarded` tell how. Once at most: not if start() refused. */
     void (*ended)(struct fp_parallel *parallel);
     /* The queue has let go of it. Once if it was queued, perhaps after ended(), and perhaps attached. */
@@ -54,6 +57,7 @@ typedef struct fp_parallel {
     fp_atomic(int64_t) unfinished; /* jobs */
     fp_atomic(int64_t) pace;       /* a piece's jobs, as last measured: where a thread that joins begins */
     fp_atomic(int) discarded;      /* 0, or 1 + fp_discard_reason: some jobs never started */
+    int64_t discarded_from;        /* published by it */
     fp_atomic(bool) failed;        /* F1 */
     int status;                    /* F2: of the first job to fail */
     int64_t failed_at;             /* F2: which that was */

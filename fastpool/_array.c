@@ -16,18 +16,18 @@ static py_array_job *job_of(fp_parallel *parallel)
     return (py_array_job *)parallel; /* its first member */
 }
 
-static void run_elements(fp_parallel *parallel, int64_t begin, int64_t end, fp_failure *failure)
+static void run_elements(fp_parallel *parallel, int64_t begin, int64_t end, fp_piece *piece)
 {
-    (void)failure; /* a kernel for elements returns elements */
+    (void)piece; /* a kernel for elements returns elements */
     fp_elementwise_run(&job_of(parallel)->work, begin, end);
 }
 
-static void run_range(fp_parallel *parallel, int64_t begin, int64_t end, fp_failure *failure)
+static void run_range(fp_parallel *parallel, int64_t begin, int64_t end, fp_piece *piece)
 {
     py_array_job *job = job_of(parallel);
     int status = job->range(begin, end, job->data);
     if (status != 0)
-        *failure = (fp_failure){.jobs = end - begin, .at = begin, .status = status};
+        *piece = (fp_piece){.failed = end - begin, .failed_at = begin, .status = status};
 }
 
 /* The first worker starts the future, the others find it running; a cancelled one starts nothing. */

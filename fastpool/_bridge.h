@@ -15,6 +15,7 @@
 #include <Python.h>
 
 #include "fp_atomic.h"
+#include "fp_loops.h"
 #include "fp_pool.h"
 #include "fp_worker.h"
 
@@ -43,6 +44,12 @@ static inline PyObject *py_ref_to_pass(PyObject *object)
 #endif
     return object;
 }
+
+/* Without the GIL several threads may be at one object. */
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
 
 /* ---- the pool's Python half ---- */
 
@@ -93,7 +100,9 @@ enum {
 /* What a future's job is made of. It stays for the future's life. */
 enum {
     PY_CALLABLE, /* fn(*args, **kwargs) */
-    PY_KERNEL,   /* one native job on scalars: `call` is set, and fn is the kernel */
+    PY_KERNEL,   /* one native job on scalars, which are `scalars`; fn is the kernel */
+    PY_ELEMENT,  /* one of many native jobs: `many` and `index`; fn is the capsule of `many` */
+    PY_CARRIER,  /* seen by nobody: what the queue holds for those; fn is the capsule */
     PY_ARRAY,    /* a native job for each element: fn is the capsule of a py_array_job, args what else must live, until it fails */
 };
 
@@ -103,21 +112,32 @@ typedef struct py_future {
     PyObject *weakrefs; /* where the standard Future has it */
 #endif
     fp_atomic(uint32_t) state;
-    uint8_t arg_count;  /* 0: none; 1: `args` is the argument itself; 2: `args` is a tuple */
+    union {
+        uint8_t arg_count; /* 0: none; 1: `args` is the argument itself; 2: `args` is a tuple */
+        uint8_t type;      /* PY_KERNEL: of the result, as in fp_signature_info */
+    };
     uint8_t posted;     /* no one holds this future: failures go to the hooks */
     uint8_t kind;       /* PY_CALLABLE, PY_KERNEL, PY_ARRAY */
     uint8_t generation; /* fp_os_fork_generation when it was made */
     py_pool *core;      /* followed only while the job has not ended; NULL in a future that a user made */
     PyObject *fn;       /* see kind; until run */
     union {
-        PyObject *args;              /* see arg_count; after a failure: the traceback to raise with */
-        struct py_native_call *call; /* PY_KERNEL, unless it failed: arguments and result */
+        struct {
+            PyObject *args; /* see arg_count; after a failure: the traceback to raise with */
+            union {
+                PyObject *kwargs;            /* PY_CALLABLE: dict or NULL */
+                struct py_future *next_reap; /* the others, when the queue has done with them: see py_reap */
+            };
+            PyObject *value; /* result or exception; PY_ARRAY: the output array, from the start */
+        };
+        /* PY_KERNEL, unless it failed: the arguments; once it has run, the first is the result, and the second next_reap. */
+        fp_scalar scalars[FP_MOST_SCALARS];
+        /* PY_ELEMENT, unless it failed. */
+        struct {
+            int64_t index;
+            struct py_many *many;
+        };
     };
-    union {
-        PyObject *kwargs;            /* PY_CALLABLE: dict or NULL */
-        struct py_future *next_reap; /* the others, when the queue has done with them: see py_reap */
-    };
-    PyObject *value;                        /* result or exception; PY_ARRAY: the output array, from the start */
     fp_atomic(PyObject *) extras;           /* fastpool._extras.Extras: condition, waiters, callbacks; or NULL */
 } py_future;
 
@@ -129,9 +149,16 @@ int py_future_init(PyObject *standard_future, PyObject *extras_module);
 /* A pending future; untracked. */
 py_future *py_future_new(void);
 
+/* Of a PY_ELEMENT whose state word does not say that it has ended: asks. Ends it where somebody has to be told. Attached. */
+int py_element_phase(py_future *future, uint32_t state);
+
+/* Attached. */
 static inline int py_future_phase(py_future *future)
 {
-    return (int)(fp_load(&future->state, fp_acquire) & PY_PHASE);
+    uint32_t state = fp_load(&future->state, fp_acquire);
+    if (future->kind == PY_ELEMENT && (state & PY_PHASE) < PY_FINISHED)
+        return py_element_phase(future, state);
+    return (int)(state & PY_PHASE);
 }
 
 /* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. */
@@ -168,7 +195,7 @@ bool py_on_main_thread(void);
 /* After a fork the thread that forked is the main one. */
 void py_forget_main_thread(void);
 
-/* Drops fn, args, call and kwargs. Not of a PY_ARRAY that is queued. */
+/* Drops fn, args and kwargs. Not of a PY_ARRAY that is queued. */
 void py_future_drop_call(py_future *future);
 
 /* The capsule of an array's job, as long as it is needed: a new reference. NULL, without an exception, when it is not. */
@@ -203,16 +230,35 @@ bool py_on_own_worker(py_pool *core);
 
 /* Hands the queue's reference to a native job to the next thread that is attached anyway; and drops those. */
 void py_leave_to_reaper(py_future *future, py_pool *core);
+void py_flush_reaped(py_pool *core);
 void py_reap(py_pool *core);
 
-/* A native job's arguments and result. Filled in by the kernel's half of _core.pyx. */
-typedef struct py_native_call {
-    /* Calls the kernel; non-zero: its status, for NativeJobError. */
-    int (*invoke)(struct py_native_call *call);
-    /* Boxes the result. */
-    PyObject *(*box)(struct py_native_call *call);
-    int status;
-} py_native_call;
+/* ---- kernels on scalars (_native.c) ---- */
+
+/* How a Kernel begins (checked at import), so that C can get at it. */
+typedef struct py_kernel_object {
+    PyObject_HEAD
+    fp_function fn;
+    int signature;
+    void *data;
+} py_kernel_object;
+
+/* The kernel half in _kernel.pxi: the type, and what sets the exception for a wrong number of arguments, or converts one. */
+extern PyTypeObject *py_kernel_type;
+extern int (*py_kernel_refuse)(PyObject *kernel, Py_ssize_t count);
+extern int (*py_kernel_convert)(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar);
+
+/* -1 with an exception that names the argument. May run Python code. */
+int py_scalar_from(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar);
+int py_scalars_from(PyObject *kernel, PyObject *const *args, Py_ssize_t count, fp_scalar *scalars);
+
+PyObject *py_scalar_box(char type, fp_scalar scalar);
+
+/* Makes a new future one of the kernel on these scalars. */
+void py_native_fill(py_future *future, PyObject *kernel, const fp_scalar *scalars);
+
+/* Calls the kernel of a started future; non-zero: its status, for NativeJobError. */
+int py_native_run(py_future *future);
 
 /* ---- submitting (_submit.c) ---- */
 
@@ -236,10 +282,6 @@ py_pool *py_core_from(PyObject *object);
 
 /* The table of include/fastpool.h, in a capsule. */
 PyObject *py_capi_capsule(void);
-
-/* Asks the kernel half for a native call; NULL and an exception when the arguments do not fit. Set by _core.pyx. */
-extern PyTypeObject *py_kernel_type;
-extern py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count);
 
 /* ---- the host (_host.c) ---- */
 
@@ -305,7 +347,6 @@ void py_batch_cancel_counted(py_batch *batch);
 
 /* ---- arrays (_array.c) ---- */
 
-#include "fp_loops.h"
 #include "fp_parallel.h"
 
 typedef struct py_array_job {
@@ -333,5 +374,31 @@ PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, Py
 
 /* The same, waiting; the calling thread may take part. `out`, or NULL with an exception. */
 PyObject *py_array_run(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
+
+/* ---- many calls of a kernel, a future for each (_many.c) ---- */
+
+/* Room for `calls` calls, in a capsule; columns[k] is where their arguments k go. NULL with an exception. */
+PyObject *py_many_new(py_pool *core, PyObject *kernel, int64_t calls, char **columns);
+
+/* Queues them: a list of their futures, or NULL with an exception. */
+PyObject *py_many_submit(py_pool *core, PyObject *capsule);
+
+/* Of a future of kind PY_ELEMENT: whether it has ended; detached. */
+bool py_element_has_ended(py_future *future);
+
+/* Sleeps until it may have ended; detached. Runs what nobody has begun; attached. */
+void py_element_sleep(py_future *future, int64_t until_ns);
+void py_element_help(py_future *future);
+
+/* True: the call will not start, and the caller ends the future. */
+bool py_element_cancel(py_future *future);
+
+/* It has extras: sees to it that its end is announced. -1 with an exception. */
+int py_element_watch(py_future *future);
+
+/* Ends one that has been started (py_future_start) with its phase, and the exception of a failed one, stolen. */
+void py_element_end(py_future *future, int phase, PyObject *error);
+
+PyObject *py_element_value(py_future *future);
 
 #endif

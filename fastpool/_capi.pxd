@@ -66,10 +66,6 @@ cdef extern from "_bridge.h":
     ctypedef struct py_pool:
         fp_pool *pool
         uint64_t panics
-    ctypedef struct py_native_call:
-        int (*invoke)(py_native_call *call) noexcept nogil
-        PyObject *(*box)(py_native_call *call) except NULL
-        int status
     ctypedef struct py_batch:
         pass
     enum: PY_BATCH_PENDING
@@ -77,7 +73,9 @@ cdef extern from "_bridge.h":
     enum: PY_BATCH_EXCEPTION
     PyTypeObject *py_future_type
     PyTypeObject *py_kernel_type
-    py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count) except NULL
+    ctypedef struct py_kernel_object:
+        pass
+    int (*py_kernel_refuse)(PyObject *kernel, Py_ssize_t count) except -1
     int py_errors_init(object errors) except -1
     int py_host_init() except -1
     int64_t py_spin_ns

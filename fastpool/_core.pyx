@@ -245,6 +245,7 @@ cdef class MapIterator:
 include "_library.pxi"
 include "_kernel.pxi"
 include "_arrays.pxi"
+include "_many.pxi"
 
 
 def deadline_from(timeout):
@@ -298,14 +299,15 @@ cdef int _set_spin() except -1:
 
 
 cdef int _wire() except -1:
-    global py_kernel_type, py_kernel_prepare
+    global py_kernel_type, py_kernel_refuse, py_kernel_convert
     cdef Core probe = Core.__new__(Core)
     if <char *>&probe.core - <char *><PyObject *>probe != sizeof(PyObject):
         raise ImportError("fastpool: Core is not laid out as _bridge.h says")
     cnp.import_array()
     py_errors_init(_errors)
     py_host_init()
-    py_kernel_type, py_kernel_prepare = <PyTypeObject *>Kernel, _prepare
+    py_kernel_type, py_kernel_refuse, py_kernel_convert = <PyTypeObject *>Kernel, _refuse, _convert
+    _check_layout()
     py_future_init(_futures.Future, _extras)
     return py_core_add_methods(Core)
 

@@ -39,10 +39,51 @@ static PyObject *name_condition, *name_waiters, *name_callbacks;
 
 /* ---- making and unmaking ---- */
 
+/* Futures that were let go of, to be used again: the allocator's and the collector's books cost as much as all the rest of a
+ * future. Under the GIL; without it each thread would need a list of its own. */
+#ifdef Py_GIL_DISABLED
+static py_future *take_free(void)
+{
+    return NULL;
+}
+
+static bool keep_free(py_future *future)
+{
+    (void)future;
+    return false;
+}
+#else
+enum { MOST_FREE = 1024 };
+static struct {
+    py_future *first; /* linked by fn */
+    int count;
+} free_futures;
+
+static py_future *take_free(void)
+{
+    py_future *future = free_futures.first;
+    if (future == NULL)
+        return NULL;
+    free_futures.first = (py_future *)future->fn;
+    free_futures.count--;
+    return (py_future *)PyObject_Init((PyObject *)future, py_future_type);
+}
+
+static bool keep_free(py_future *future)
+{
+    if (free_futures.count >= MOST_FREE || Py_TYPE(future) != py_future_type)
+        return false;
+    future->fn = (PyObject *)free_futures.first;
+    free_futures.first = future;
+    free_futures.count++;
+    return true;
+}
+#endif
+
 py_future *py_future_new(void)
 {
-    py_future *future = PyObject_GC_New(py_future, py_future_type);
-    if (future == NULL)
+    py_future *future = take_free();
+    if (future == NULL && (future = PyObject_GC_New(py_future, py_future_type)) == NULL)
         return NULL;
     memset((char *)future + offsetof(py_future, state), 0, sizeof *future - offsetof(py_future, state));
 #if PY_VERSION_HEX < 0x030C0000
@@ -103,10 +144,11 @@ static void clear_dict(PyObject *self)
 #endif
 }
 
-/* Of the union of args and call: a kernel that failed has given up its call, and has a traceback there. */
-static bool has_call(py_future *future)
+/* Of the union of objects and numbers: a native job that failed has a traceback and an exception there. */
+static bool has_scalars(py_future *future)
 {
-    return future->kind == PY_KERNEL && py_future_phase(future) != PY_FAILED;
+    return (future->kind == PY_KERNEL || future->kind == PY_ELEMENT) &&
+           (fp_load(&future->state, fp_acquire) & PY_PHASE) != PY_FAILED;
 }
 
 static int future_traverse(PyObject *self, visitproc visit, void *arg)
@@ -114,21 +156,17 @@ static int future_traverse(PyObject *self, visitproc visit, void *arg)
     py_future *future = (py_future *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(future->fn);
-    if (!has_call(future))
+    if (!has_scalars(future)) {
         Py_VISIT(future->args);
+        Py_VISIT(future->value);
+    }
     if (future->kind == PY_CALLABLE) /* else it is next_reap, which a detached worker may be writing just now */
         Py_VISIT(future->kwargs);
-    Py_VISIT(future->value);
     Py_VISIT(fp_load(&future->extras, fp_relaxed));
     return visit_dict(self, visit, arg);
 }
 
-/* Without the GIL several threads may be here for one future: a canceller, a helper, the one who reaps. */
-#ifndef Py_BEGIN_CRITICAL_SECTION
-#define Py_BEGIN_CRITICAL_SECTION(object) {
-#define Py_END_CRITICAL_SECTION() }
-#endif
-
+/* Several threads may be here for one future: a canceller, a helper, the one who reaps. */
 static PyObject *take(PyObject **place)
 {
     PyObject *taken = *place;
@@ -141,12 +179,8 @@ void py_future_drop_call(py_future *future)
     PyObject *fn, *args = NULL, *kwargs = NULL;
     Py_BEGIN_CRITICAL_SECTION(future);
     fn = take(&future->fn);
-    if (has_call(future)) {
-        PyMem_RawFree(future->call);
-        future->call = NULL;
-    } else {
+    if (!has_scalars(future))
         args = take(&future->args);
-    }
     if (future->kind == PY_CALLABLE)
         kwargs = take(&future->kwargs);
     Py_END_CRITICAL_SECTION();
@@ -158,6 +192,8 @@ void py_future_drop_call(py_future *future)
 void py_future_drop_owners(py_future *future)
 {
     PyObject *fn, *args = NULL;
+    if (py_future_phase(future) < PY_FINISHED)
+        return; /* somebody who waits for it runs it just now: it keeps them for its life */
     Py_BEGIN_CRITICAL_SECTION(future);
     fn = take(&future->fn);
     if (future->kind == PY_ARRAY && py_future_phase(future) != PY_FAILED)
@@ -182,7 +218,8 @@ static int future_clear(PyObject *self)
 {
     py_future *future = (py_future *)self;
     py_future_drop_call(future);
-    Py_CLEAR(future->value);
+    if (!has_scalars(future))
+        Py_CLEAR(future->value);
     Py_XDECREF(fp_exchange(&future->extras, NULL, fp_relaxed));
     clear_dict(self);
     return 0;
@@ -194,9 +231,13 @@ static void future_dealloc(PyObject *self)
     if (fp_load(&((py_future *)self)->state, fp_relaxed) & PY_TRACKED)
         PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, future_dealloc) /* a chain of futures, each an argument of the next, may be long */
-    PyObject_ClearWeakRefs(self);
+#if PY_VERSION_HEX < 0x030C0000
+    if (((py_future *)self)->weakrefs != NULL)
+#endif
+        PyObject_ClearWeakRefs(self);
     future_clear(self);
-    PyObject_GC_Del(self);
+    if (!keep_free((py_future *)self))
+        PyObject_GC_Del(self);
     Py_DECREF(type);
     Py_TRASHCAN_END
 }
@@ -281,8 +322,20 @@ bool py_future_complete_native(py_future *future, int phase)
     return end(future, phase);
 }
 
+void py_element_end(py_future *future, int phase, PyObject *error)
+{
+    if (phase == PY_FAILED)
+        future->args = NULL; /* no traceback; the index was there */
+    if (error != NULL)
+        future->value = error;
+    if (end(future, phase))
+        py_future_announce(future);
+}
+
 bool py_future_cancel(py_future *future)
 {
+    if (future->kind == PY_ELEMENT && !py_element_cancel(future))
+        return false;
     uint32_t state = fp_load(&future->state, fp_relaxed);
     do
         if ((state & PY_PHASE) != PY_PENDING)
@@ -290,7 +343,8 @@ bool py_future_cancel(py_future *future)
     while (!fp_cas(&future->state, &state, ended_state(state, PY_CANCELLED_AND_NOTIFIED), fp_acq_rel, fp_relaxed));
     if (state & PY_WAITING)
         wake(future);
-    if (future->kind != PY_ARRAY) /* an array's job is the queue's as well: it goes when the queue has come to it */
+    /* An array's job is the queue's as well: it goes when the queue has come to it. */
+    if (future->kind != PY_ARRAY && future->kind != PY_ELEMENT)
         py_future_drop_call(future);
     if (state & PY_EXTRAS)
         py_future_announce(future);
@@ -300,6 +354,12 @@ bool py_future_cancel(py_future *future)
 static bool is_final(uint32_t state)
 {
     return (state & PY_PHASE) >= PY_FINISHED;
+}
+
+/* Also detached. */
+static bool has_ended(py_future *future)
+{
+    return future->kind == PY_ELEMENT ? py_element_has_ended(future) : is_final(fp_load(&future->state, fp_acquire));
 }
 
 /* ---- waiting ---- */
@@ -361,13 +421,13 @@ static bool spin_until_final(py_future *future)
         return false;
     if (fp_awake_count() >= py_usable_cpus) {
         nap();
-        return is_final(fp_load(&future->state, fp_acquire));
+        return has_ended(future);
     }
     int64_t until_ns = fp_os_now_ns() + py_spin_ns;
     unsigned round = 0;
     do
         for (int i = 0; i < 8; i++) {
-            if (is_final(fp_load(&future->state, fp_acquire)))
+            if (has_ended(future))
                 return true;
             fp_backoff(&round);
         }
@@ -385,6 +445,10 @@ static void await_detach(void)
 
 static void sleep_once(py_future *future, int64_t until_ns)
 {
+    if (future->kind == PY_ELEMENT) {
+        py_element_sleep(future, until_ns);
+        return;
+    }
     uint32_t state = fp_fetch_or(&future->state, PY_WAITING, fp_acq_rel) | PY_WAITING;
     if (!is_final(state))
         fp_os_wait(&future->state, state, until_ns);
@@ -393,24 +457,26 @@ static void sleep_once(py_future *future, int64_t until_ns)
 /* A worker that waits for a job of its own pool runs it, if no one has begun to: else all could wait for each other. */
 bool py_future_help(py_future *future)
 {
-    if (future->core == NULL || is_final(fp_load(&future->state, fp_acquire)) || !py_on_own_worker(future->core))
+    if (future->core == NULL || has_ended(future) || !py_on_own_worker(future->core))
         return false;
     if (future->kind == PY_ARRAY) {
         PyObject *capsule = py_future_capsule(future);
         if (capsule != NULL)
             py_array_help(capsule);
         Py_XDECREF(capsule);
+    } else if (future->kind == PY_ELEMENT) {
+        py_element_help(future);
     } else if (py_future_start(future)) {
         py_job_run_here(future);
     }
-    return is_final(fp_load(&future->state, fp_acquire));
+    return has_ended(future);
 }
 
 /* -1 with an exception where waiting would be for ever. */
 static int refuse_if_forked(py_future *future)
 {
     if (future->core == NULL || future->generation == (uint8_t)fp_os_fork_generation ||
-        is_final(fp_load(&future->state, fp_acquire)))
+        has_ended(future))
         return 0;
     PyErr_SetString(py_errors_pool, "this job belongs to the parent process, whose workers are not in this one");
     return -1;
@@ -418,14 +484,14 @@ static int refuse_if_forked(py_future *future)
 
 int py_future_wait(py_future *future, int64_t deadline_ns)
 {
-    if (is_final(fp_load(&future->state, fp_acquire)))
+    if (has_ended(future))
         return 1;
     if ((deadline_ns == FP_FOREVER || fp_os_now_ns() < deadline_ns) && py_future_help(future))
         return 1;
     if (refuse_if_forked(future) < 0)
         return -1;
     bool sliced = py_on_main_thread(), spun = false;
-    while (!is_final(fp_load(&future->state, fp_acquire))) {
+    while (!has_ended(future)) {
         Py_BEGIN_ALLOW_THREADS
         if (!spun) {
             fp_fetch_add(&py_detached_waiters, 1, fp_relaxed);
@@ -437,7 +503,7 @@ int py_future_wait(py_future *future, int64_t deadline_ns)
             sleep_once(future, sliced ? py_slice_until(deadline_ns) : deadline_ns);
         }
         Py_END_ALLOW_THREADS
-        if (is_final(fp_load(&future->state, fp_acquire)))
+        if (has_ended(future))
             return 1;
         if (sliced && PyErr_CheckSignals() < 0)
             return -1;
@@ -514,8 +580,10 @@ static PyObject *raise_stored(py_future *future)
 
 static PyObject *value_of(py_future *future)
 {
-    if (future->kind == PY_KERNEL && future->call != NULL)
-        return future->call->box(future->call);
+    if (future->kind == PY_ELEMENT)
+        return py_element_value(future);
+    if (future->kind == PY_KERNEL)
+        return py_scalar_box((char)future->type, future->scalars[0]);
     return Py_NewRef(future->value != NULL ? future->value : Py_None); /* NULL: the garbage collector was here */
 }
 
@@ -652,8 +720,11 @@ static PyObject *get_extras(py_future *future)
     }
     /* From here on whoever ends the future announces it; if it has ended, `_state` says so already. Also where another thread
      * has made the extras and may not have come this far. */
-    if (!(fp_load(&future->state, fp_acquire) & PY_EXTRAS))
+    if (!(fp_load(&future->state, fp_acquire) & PY_EXTRAS)) {
         fp_fetch_or(&future->state, PY_EXTRAS, fp_acq_rel);
+        if (future->kind == PY_ELEMENT && py_element_watch(future) < 0)
+            return NULL;
+    }
     return extras;
 }
 
@@ -678,7 +749,7 @@ static PyObject *get_waiters(PyObject *self, void *unused)
     if (refuse_if_forked(future) < 0)
         return NULL;
     PyObject *waiters = extra(future, name_waiters);
-    if (waiters == NULL || future->core == NULL || is_final(fp_load(&future->state, fp_acquire)) ||
+    if (waiters == NULL || future->core == NULL || has_ended(future) ||
         !py_on_own_worker(future->core))
         return waiters;
     PyObject *helping = PyObject_CallFunctionObjArgs(helping_waiters, self, waiters, NULL);
@@ -695,8 +766,9 @@ static PyObject *get_callbacks(PyObject *self, void *unused)
 static PyObject *get_state(PyObject *self, void *unused)
 {
     (void)unused;
-    uint32_t state = fp_load(&((py_future *)self)->state, fp_acquire);
-    uint32_t phase = state & PY_ANNOUNCING ? PY_RUNNING : state & PY_PHASE;
+    int phase = py_future_phase((py_future *)self);
+    if (fp_load(&((py_future *)self)->state, fp_acquire) & PY_ANNOUNCING)
+        phase = PY_RUNNING;
     return Py_NewRef(state_names[phase]);
 }
 

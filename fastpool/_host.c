@@ -92,6 +92,7 @@ static void attach(void *arg, fp_worker *worker, bool warm)
         await_interpreter();
     fp_fetch_add(&py_attached_workers, 1, fp_relaxed);
     PyEval_RestoreThread(mine.state);
+    py_flush_reaped(arg);
     py_reap(arg);
 }
 
@@ -171,9 +172,10 @@ static void pulse(void *arg, fp_worker *worker)
 static void idle(void *arg, fp_worker *worker)
 {
     py_pool *core = arg;
+    (void)worker;
+    py_flush_reaped(core);
     if (fp_load(&core->reap, fp_relaxed) == NULL)
         return;
-    (void)worker;
     PyEval_RestoreThread(mine.state);
     py_reap(core);
     PyEval_SaveThread();
@@ -242,6 +244,7 @@ static void worker_stop(void *arg, fp_worker *worker)
 {
     py_pool *core = arg;
     PyEval_RestoreThread(mine.state);
+    py_flush_reaped(core);
     py_reap(core);
     PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "i", (int)worker->id);
     if (none == NULL)

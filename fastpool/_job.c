@@ -99,6 +99,7 @@ static int64_t discard(void *ctx, fp_discard_reason reason)
     int64_t jobs = 1;
     if (reason == FP_DISCARD_BROKEN && py_future_start(future)) {
         py_future_drop_call(future);
+        future->args = NULL; /* no traceback; a kernel's scalars were there */
         PyErr_SetString(py_errors_broken, "the pool's initializer failed; the job was not run");
         py_future_complete(future, PY_FAILED, py_take_exception());
     } else if (!py_future_cancel(future) && outcome_of_absent(future) != FP_CANCELLED) {
@@ -112,12 +113,42 @@ const fp_job_class py_python_job = {.kind = FP_JOB_ATTACHED, .run = run_python, 
 
 /* ---- native jobs: no interpreter from start to end ---- */
 
+/* A worker hands them on a few together, for the list is where it meets the submitters; and when there is nothing more to do. */
+enum { REAPED_TOGETHER = 32 };
+static _Thread_local struct {
+    py_future *first, *last;
+    int count;
+} ended_here;
+
+static void hand_on(py_pool *core, py_future *first, py_future *last)
+{
+    py_future *others = fp_load(&core->reap, fp_relaxed);
+    do
+        last->next_reap = others;
+    while (!fp_cas(&core->reap, &others, first, fp_release, fp_relaxed));
+}
+
+void py_flush_reaped(py_pool *core)
+{
+    if (ended_here.count == 0)
+        return;
+    hand_on(core, ended_here.first, ended_here.last);
+    ended_here.count = 0;
+}
+
 void py_leave_to_reaper(py_future *future, py_pool *core)
 {
-    py_future *first = fp_load(&core->reap, fp_relaxed);
-    do
-        future->next_reap = first;
-    while (!fp_cas(&core->reap, &first, future, fp_release, fp_relaxed));
+    if (!py_on_own_worker(core)) {
+        hand_on(core, future, future);
+        return;
+    }
+    if (ended_here.count++ == 0)
+        ended_here.last = future;
+    else
+        future->next_reap = ended_here.first;
+    ended_here.first = future;
+    if (ended_here.count >= REAPED_TOGETHER || fp_pool_is_empty(core->pool))
+        py_flush_reaped(core);
 }
 
 void py_reap(py_pool *core)
@@ -134,10 +165,10 @@ void py_reap(py_pool *core)
 }
 
 /* On a worker it is detached; whoever else runs native jobs is attached, and lets go meanwhile. */
-static int invoke(py_native_call *call, fp_worker *worker)
+static int invoke(py_future *future, fp_worker *worker)
 {
     PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
-    int status = call->invoke(call);
+    int status = py_native_run(future);
     if (state != NULL)
         PyEval_RestoreThread(state);
     return status;
@@ -162,7 +193,7 @@ static fp_outcome run_native(void *ctx, fp_worker *worker)
     if (!py_future_start(future)) {
         outcome = outcome_of_absent(future);
     } else {
-        int status = invoke(future->call, worker);
+        int status = invoke(future, worker);
         if (status != 0 || py_future_complete_native(future, PY_FINISHED)) {
             py_tie tie = py_attach_now();
             if (status != 0)
@@ -190,7 +221,7 @@ const fp_job_class py_native_job = {.kind = 0, .run = run_native, .discard = dis
 
 static fp_outcome run_kernel_here(py_future *future)
 {
-    int status = invoke(future->call, NULL);
+    int status = invoke(future, NULL);
     if (status != 0)
         return fail_native(future, status);
     if (py_future_complete_native(future, PY_FINISHED))
@@ -202,6 +233,8 @@ void py_job_run_here(py_future *future)
 {
     fp_pool *pool = future->core->pool;
     fp_pool_note(pool, future->kind == PY_KERNEL ? run_kernel_here(future) : run_started(future), 1);
+    if (future->kind == PY_KERNEL)
+        py_future_drop_owners(future); /* the queue may have let go of it meanwhile */
     fp_pool_told_idle(pool);
 }
 

@@ -13,6 +13,18 @@ import functools as _functools
 
 import numpy as _np
 
+cdef extern from *:
+    """
+    enum {
+        OFFSETOF_KERNEL_FN = offsetof(py_kernel_object, fn),
+        OFFSETOF_KERNEL_SIGNATURE = offsetof(py_kernel_object, signature),
+        OFFSETOF_KERNEL_DATA = offsetof(py_kernel_object, data),
+    };
+    """
+    Py_ssize_t offsetof_kernel_fn "OFFSETOF_KERNEL_FN"
+    Py_ssize_t offsetof_kernel_signature "OFFSETOF_KERNEL_SIGNATURE"
+    Py_ssize_t offsetof_kernel_data "OFFSETOF_KERNEL_DATA"
+
 SIGNATURES = {fp_signatures[i].text.decode(): i for i in range(FP_SIGNATURES)}
 _DTYPES = {"d": _np.dtype(_np.float64), "f": _np.dtype(_np.float32), "q": _np.dtype(_np.int64)}
 # Of the arrays, and of the result as the last, that a kernel of each signature is called with; None: it is not for arrays.
@@ -31,7 +43,7 @@ cdef class Kernel:
     name : str
         "module:function" where it has one, else a description.
     """
-    cdef fp_function fn               # the code
+    cdef fp_function fn               # the code; these three first, for C reads them there: py_kernel_object
     cdef int signature_id             # its index in fp_signatures
     cdef void *data                   # what its last argument points to; NULL without user data
     cdef object owner                 # keeps the code: capsule, ctypes function, ...
@@ -57,7 +69,7 @@ cdef class Kernel:
         cdef fp_scalar result = fp_call_scalar(self.signature_id, self.fn, scalars, self.data)
         if self.signature_id == FP_SIG_STATUS_P and result.i64 != 0:
             raise _errors.NativeJobError(result.i64)
-        return _box(self.signature_id, result)
+        return py_scalar_box(fp_signatures[self.signature_id].type, result)
 
     def __repr__(self):
         return f"<Kernel {self.name}: {self.signature}>"
@@ -165,35 +177,6 @@ def is_capsule(obj):
 
 # ---- scalars ----
 
-cdef struct kernel_call:
-    py_native_call base      # first: C sees no more than this
-    fp_function fn
-    void *data
-    int signature_id
-    fp_scalar[3] args
-    fp_scalar result
-
-
-cdef int _invoke(py_native_call *base) noexcept nogil:
-    cdef kernel_call *call = <kernel_call *>base
-    call.result = fp_call_scalar(call.signature_id, call.fn, call.args, call.data)
-    return <int>call.result.i64 if call.signature_id == FP_SIG_STATUS_P else 0
-
-
-cdef object _box(int signature_id, fp_scalar result):
-    cdef char kind = fp_signatures[signature_id].type
-    if kind == c'd':
-        return result.f64
-    return result.f32 if kind == c'f' else result.i64
-
-
-cdef PyObject *_box_call(py_native_call *base) except NULL:
-    cdef kernel_call *call = <kernel_call *>base
-    result = _box(call.signature_id, call.result)
-    Py_INCREF(result)
-    return <PyObject *>result
-
-
 cdef int _check_count(Kernel k, Py_ssize_t count) except -1:
     if k.signature_id == FP_SIG_RANGE or k.signature_id == FP_SIG_INNER:
         method = "parallel_for" if k.signature_id == FP_SIG_RANGE else "map_array"
@@ -220,23 +203,23 @@ cdef int _convert_scalar(Kernel k, Py_ssize_t i, value, fp_scalar *scalar) excep
     return 0
 
 
-cdef py_native_call *_prepare(PyObject *kernel, PyObject *const *args, Py_ssize_t count) except NULL:
-    """A call of `kernel` on these scalars; freed with the future."""
-    cdef Kernel k = <Kernel><object>kernel
-    cdef Py_ssize_t i
-    _check_count(k, count)
-    cdef kernel_call *call = <kernel_call *>PyMem_RawCalloc(1, sizeof(kernel_call))
-    if call is NULL:
-        raise MemoryError
-    try:
-        for i in range(count):
-            _convert_scalar(k, i, <object>args[i], &call.args[i])
-    except BaseException:
-        PyMem_RawFree(call)
-        raise
-    call.base.invoke, call.base.box = _invoke, _box_call
-    call.fn, call.data, call.signature_id = k.fn, k.data, k.signature_id
-    return &call.base
+# For C: see _native.c.
+cdef int _refuse(PyObject *kernel, Py_ssize_t count) except -1:
+    _check_count(<Kernel><object>kernel, count)
+    raise SystemError("a kernel was refused for no reason")
+
+
+cdef int _convert(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar) except -1:
+    return _convert_scalar(<Kernel><object>kernel, i, <object>value, scalar)
+
+
+cdef int _check_layout() except -1:
+    cdef Kernel k = Kernel.__new__(Kernel)
+    if (<char *>&k.fn - <char *><PyObject *>k != offsetof_kernel_fn or
+            <char *>&k.signature_id - <char *><PyObject *>k != offsetof_kernel_signature or
+            <char *>&k.data - <char *><PyObject *>k != offsetof_kernel_data):
+        raise ImportError("fastpool: Kernel is not laid out as _bridge.h says")
+    return 0
 
 
 # ---- the kernels that come with the package ----

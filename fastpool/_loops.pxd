@@ -2,7 +2,9 @@
 from libc.stddef cimport ptrdiff_t, size_t
 from libc.stdint cimport int64_t
 
-from fastpool._capi cimport py_native_call, py_pool
+from cpython.object cimport PyObject
+
+from fastpool._capi cimport py_pool
 
 
 cdef extern from "fp_cast.h":
@@ -58,6 +60,8 @@ cdef extern from "fp_kernels.h":
 cdef extern from "_bridge.h":
     ctypedef struct py_future:
         pass
+    int (*py_kernel_convert)(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar) except -1
+    object py_scalar_box(char type, fp_scalar scalar)
     ctypedef struct py_array_job:
         fp_elementwise work
         int (*range)(int64_t begin, int64_t end, void *data) noexcept nogil
@@ -66,3 +70,6 @@ cdef extern from "_bridge.h":
     int64_t py_array_started(py_future *future) except -1
     object py_array_submit(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
     object py_array_run(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
+    object py_many_new(py_pool *core, object kernel, int64_t calls, char **columns)
+    object py_many_submit(py_pool *core, object capsule)
+    int py_scalar_from(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar) except -1

@@ -8,9 +8,6 @@
  */
 #include "_bridge.h"
 
-PyTypeObject *py_kernel_type;
-py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count);
-
 /* What a submit came to, where that is not FULL: 0, or -1 with an exception. */
 int py_settle(fp_submit_result result)
 {
@@ -158,19 +155,14 @@ static int fill_call(py_future *future, PyObject *fn, PyObject *const *args, Py_
     return 0;
 }
 
-static int fill_native(py_future *future, PyObject *kernel, PyObject *const *args, Py_ssize_t count, PyObject *names)
+/* Before there is a future, for it may run Python code. */
+static int read_scalars(PyObject *kernel, PyObject *const *args, Py_ssize_t count, PyObject *names, fp_scalar *scalars)
 {
     if (names != NULL && PyTuple_GET_SIZE(names) != 0) {
         PyErr_SetString(PyExc_TypeError, "a kernel takes no keyword arguments");
         return -1;
     }
-    py_native_call *call = py_kernel_prepare(kernel, args, count);
-    if (call == NULL)
-        return -1;
-    future->kind = PY_KERNEL;
-    future->call = call;
-    future->fn = Py_NewRef(kernel); /* holds the code and the user data */
-    return 0;
+    return py_scalars_from(kernel, args, count, scalars);
 }
 
 static PyTypeObject *core_type;
@@ -203,15 +195,20 @@ static py_future *make(PyObject *self, const char *method, PyObject *const *args
         PyErr_Format(PyExc_TypeError, "fn must be callable, not %.200s", py_type_name(args[0]));
         return NULL;
     }
+    fp_scalar scalars[FP_MOST_SCALARS] = {{0}};
+    bool is_native = Py_TYPE(args[0]) == py_kernel_type;
+    if (is_native && read_scalars(args[0], args + 1, count - 1, names, scalars) < 0)
+        return NULL;
     py_reap(core);
     py_future *future = py_future_new();
     if (future == NULL)
         return NULL;
-    int bad = Py_TYPE(args[0]) == py_kernel_type ? fill_native(future, args[0], args + 1, count - 1, names)
-                                                 : fill_call(future, args[0], args + 1, count - 1, names);
-    future->core = core;
-    if (bad < 0)
+    if (is_native)
+        py_native_fill(future, args[0], scalars);
+    else if (fill_call(future, args[0], args + 1, count - 1, names) < 0)
         Py_CLEAR(future);
+    if (future != NULL)
+        future->core = core;
     return future;
 }
 

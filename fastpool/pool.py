@@ -132,11 +132,14 @@ class Pool(_core.Core, Executor):
         Notes
         -----
         The iterables are read to their end before the first job is queued, so an error in one queues nothing. One call
-        for many jobs is the cheap way to submit: see the README's table.
+        for many jobs is the cheap way to submit: see the README's table. Jobs of a `Kernel` take one place in the queue
+        together, and arrays of numbers are the quickest way to give their arguments.
         """
         _arguments.function(fn)
         if not iterables:
             raise TypeError("submit_many() needs an iterable after fn, with the arguments of each job")
+        if isinstance(fn, Kernel):
+            return _core.submit_many(self, fn, iterables)
         items, star = _collect(iterables)
         futures: list[Any] = []
         try:

@@ -64,6 +64,14 @@ def check_post(number: int, nothing: Any) -> None:
     assert nothing is None
 
 
+def submit_many_kernel(number: int) -> Any:
+    return pool.submit_many(kernels.identity, [float(number)] * 4)
+
+
+def check_submit_many_kernel(number: int, futures: Any) -> None:
+    expect([future.result(WAIT) for future in futures], [float(number)] * 4)
+
+
 def mapped(number: int) -> Any:
     return pool.map(job, [number] * 4)
 
@@ -88,7 +96,10 @@ pool = fastpool.Pool(1)
 ran: list[int] = []
 check(-1, call(-1))  # whatever is imported or cached on first use
 assert pool.wait_idle(WAIT)
+kept = []
 for width in (1, 10**6):  # one allocation fails, or all from there on
+    kept += pool.submit_many(int, ["1"] * 2000)  # futures that were let go of are used again, without memory: take them all
+    assert pool.wait_idle(WAIT)
     ran.clear()
     results: list[Any] = [REFUSED] * ROUNDS
     refused = 0

@@ -1,0 +1,375 @@
+/* _many.c - submit_many of a kernel: one record of the queue, one kernel, and a future for each call.
+ *
+ * Journey: submit -> ring -> [WORKER -> KERNEL, block after block] -> [FUTURE]. Arguments and results lie in arrays, and a worker never
+ * touches a future: it says of a block of calls that it has started, and that it is done, and a future finds out when it
+ * is asked. Were each told, each would cost the worker a cache line from another CPU and the submitter's thread another.
+ *
+ * Blocks      A block's calls run one after the other on one worker. There are 2^MOST_SHIFT in it at most, and so few
+ *             that each worker gets BLOCKS_A_WORKER blocks. Its word: a bit for each call, set when it is cancelled, and STARTED.
+ *               B1 fetch_or STARTED: the calls whose bits are not set run      by the worker, once
+ *               B2 CAS a call's bit, unless STARTED                            by who cancels
+ * Ending      B3 done[block] = 1   B4 the block is awaited, or there are watchers: wake, announce
+ * Waiting     L1 want = block, or WANT_ANY where another is wanted   L2 done[block]   L3 sleep on `epoch`. B3, B4, L1 and L2 are
+ *             seq_cst: either B4 sees L1 or L2 sees B3. Watching is the same: a future with `extras`, which others wait on
+ *             in the standard library's ways, is put on the list of watchers first and asked afterwards.
+ * Discarding  D1 discarded_from   D2 discarded (fp_parallel.h)   then as B4. Calls from discarded_from on never start.
+ * Ownership   The futures hold the capsule that holds all this; so does the carrier, a future that nobody sees, which the queue
+ *             holds until it has let go of the record.
+ */
+#include "_bridge.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+enum { MOST_SHIFT = 5, BLOCKS_A_WORKER = 32 };
+#define BLOCK_STARTED (UINT64_C(1) << 63)
+enum { WANT_NONE = -1, WANT_ANY = -2 };
+
+typedef struct py_many {
+    fp_parallel parallel;
+    PyObject *capsule;   /* of this; borrowed, as is the next */
+    py_future *carrier;  /* NULL before it is queued */
+    PyObject *kernel;    /* until freed */
+    PyObject *watchers;  /* list of futures whose end must be announced */
+    fp_function fn;      /* these of the kernel */
+    void *data;
+    fp_signature signature;
+    int shift;           /* a block has 2^shift calls */
+    char *arguments[FP_MOST_SCALARS]; /* one array an input, then the results; all in one allocation */
+    char *results;
+    fp_atomic(uint64_t) *words;       /* one a block */
+    fp_atomic(uint8_t) *done;         /* one a block */
+    fp_atomic(int64_t) want;          /* the block that a waiter sleeps for, or WANT_ */
+    fp_atomic(uint32_t) epoch;        /* what it sleeps on */
+    fp_atomic(bool) watched;
+} py_many;
+
+static py_many *many_of(fp_parallel *parallel)
+{
+    return (py_many *)parallel; /* its first member */
+}
+
+static int64_t blocks_of(py_many *many)
+{
+    return (many->parallel.range.n + (INT64_C(1) << many->shift) - 1) >> many->shift;
+}
+
+/* ---- on the worker ---- */
+
+static void run_calls(py_many *many, int64_t begin, int64_t end)
+{
+    const fp_signature_info *info = &fp_signatures[many->signature];
+    char *ptr[FP_MOST_SCALARS + 1];
+    ptrdiff_t stride[FP_MOST_SCALARS + 1], bytes = (ptrdiff_t)info->element_bytes;
+    for (int k = 0; k < info->inputs; k++)
+        ptr[k] = many->arguments[k] + begin * bytes;
+    ptr[info->inputs] = many->results + begin * bytes;
+    for (int k = 0; k <= info->inputs; k++)
+        stride[k] = bytes;
+    info->loop(many->fn, many->data, ptr, stride, end - begin);
+}
+
+/* Those of the block's calls that were not cancelled; how many were. */
+static int64_t run_uncancelled(py_many *many, int64_t begin, int64_t end, uint64_t cancelled)
+{
+    int64_t count = 0;
+    for (int64_t i = begin; i < end; i++)
+        if (cancelled >> (i - begin) & 1)
+            count++;
+        else
+            run_calls(many, i, i + 1);
+    return count;
+}
+
+static void wake_waiters(py_many *many)
+{
+    fp_fetch_add(&many->epoch, UINT32_C(1), fp_seq_cst);
+    fp_os_wake(&many->epoch, INT_MAX);
+}
+
+/* Asks the futures on the list, which announces those that have ended, and takes them off. */
+static void ask_watchers(py_many *many)
+{
+    py_tie tie = py_attach_now();
+    PyObject *list = NULL, *left = PyList_New(0);
+    Py_BEGIN_CRITICAL_SECTION(many->capsule);
+    if (left != NULL) {
+        list = many->watchers;
+        many->watchers = left;
+    }
+    Py_END_CRITICAL_SECTION();
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
+        PyObject *future = PyList_GET_ITEM(list, i);
+        if (py_future_phase((py_future *)future) < PY_FINISHED && PyList_Append(left, future) < 0)
+            PyErr_WriteUnraisable(future);
+    }
+    if (left == NULL)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(list);
+    py_detach_again(tie);
+}
+
+/* B4. */
+static void tell(py_many *many, int64_t block)
+{
+    int64_t want = fp_load(&many->want, fp_seq_cst);
+    if (want == block || want == WANT_ANY)
+        wake_waiters(many);
+    if (fp_load(&many->watched, fp_seq_cst))
+        ask_watchers(many);
+}
+
+static void run_block(fp_parallel *parallel, int64_t begin, int64_t end, fp_piece *piece)
+{
+    py_many *many = many_of(parallel);
+    int64_t block = begin >> many->shift;
+    uint64_t cancelled = fp_fetch_or(&many->words[block], BLOCK_STARTED, fp_acq_rel); /* B1 */
+    if (cancelled == 0)
+        run_calls(many, begin, end);
+    else
+        piece->cancelled = run_uncancelled(many, begin, end, cancelled);
+    fp_store(&many->done[block], 1, fp_seq_cst); /* B3 */
+    tell(many, block);
+}
+
+/* The pool has discarded what had not started. */
+static void discarded(fp_parallel *parallel)
+{
+    py_many *many = many_of(parallel);
+    wake_waiters(many);
+    if (fp_load(&many->watched, fp_seq_cst))
+        ask_watchers(many);
+}
+
+static void ended(fp_parallel *parallel)
+{
+    (void)parallel; /* the futures find out by themselves */
+}
+
+static void released(fp_parallel *parallel)
+{
+    py_future *carrier = many_of(parallel)->carrier;
+    py_leave_to_reaper(carrier, carrier->core);
+}
+
+static const fp_parallel_class calls_class = {
+    .run = run_block, .discarded = discarded, .ended = ended, .released = released};
+
+/* ---- what a future asks ---- */
+
+static py_many *many_in(py_future *future)
+{
+    return future->many;
+}
+
+static int64_t block_in(py_future *future)
+{
+    return future->index >> many_in(future)->shift;
+}
+
+static uint64_t bit_of(py_future *future)
+{
+    return UINT64_C(1) << (future->index & ((INT64_C(1) << many_in(future)->shift) - 1));
+}
+
+/* 0, or 1 + fp_discard_reason of a call that the pool has discarded. */
+static int discarded_as(py_future *future)
+{
+    fp_parallel *parallel = &many_in(future)->parallel;
+    int reason = fp_load(&parallel->discarded, fp_seq_cst);
+    return reason != 0 && future->index >= parallel->discarded_from ? reason : 0;
+}
+
+bool py_element_has_ended(py_future *future)
+{
+    return (fp_load(&future->state, fp_acquire) & PY_PHASE) >= PY_FINISHED ||
+           fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst) != 0 || discarded_as(future) != 0;
+}
+
+static int phase_now(py_future *future)
+{
+    if (fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst) != 0)
+        return PY_FINISHED;
+    if (discarded_as(future) != 0)
+        return discarded_as(future) == 1 + FP_DISCARD_BROKEN ? PY_FAILED : PY_CANCELLED_AND_NOTIFIED;
+    return fp_load(&many_in(future)->words[block_in(future)], fp_acquire) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
+}
+
+/* The state word stays as it was made as long as nobody has to be told of its changes. */
+int py_element_phase(py_future *future, uint32_t state)
+{
+    int phase = phase_now(future);
+    if (phase < PY_FINISHED)
+        return phase;
+    if (phase == PY_FINISHED && !(state & PY_EXTRAS))
+        return phase;
+    if (py_future_start(future)) { /* one of those who have found out ends it */
+        PyObject *error = NULL;
+        if (phase == PY_FAILED) {
+            PyErr_SetString(py_errors_broken, "a worker's initializer failed; the job was not run");
+            error = py_take_exception();
+        }
+        py_element_end(future, phase, error);
+    }
+    return (int)(fp_load(&future->state, fp_acquire) & PY_PHASE);
+}
+
+PyObject *py_element_value(py_future *future)
+{
+    const fp_signature_info *info = &fp_signatures[many_in(future)->signature];
+    fp_scalar result;
+    memcpy(&result, many_in(future)->results + future->index * (int64_t)info->element_bytes, info->element_bytes);
+    return py_scalar_box(info->type, result);
+}
+
+bool py_element_cancel(py_future *future)
+{
+    fp_atomic(uint64_t) *word = &many_in(future)->words[block_in(future)];
+    uint64_t bits = fp_load(word, fp_relaxed);
+    do
+        if ((bits & BLOCK_STARTED) || discarded_as(future) != 0)
+            return false;
+    while (!fp_cas(word, &bits, bits | bit_of(future), fp_acq_rel, fp_relaxed)); /* B2 */
+    return true;
+}
+
+int py_element_watch(py_future *future)
+{
+    py_many *many = many_in(future);
+    int bad;
+    Py_BEGIN_CRITICAL_SECTION(many->capsule);
+    bad = PyList_Append(many->watchers, (PyObject *)future);
+    Py_END_CRITICAL_SECTION();
+    fp_store(&many->watched, true, fp_seq_cst);
+    if (bad == 0)
+        py_future_phase(future); /* it may have ended before the list was looked at */
+    return bad;
+}
+
+void py_element_sleep(py_future *future, int64_t until_ns)
+{
+    py_many *many = many_in(future);
+    int64_t want = WANT_NONE, block = block_in(future);
+    if (!fp_cas(&many->want, &want, block, fp_seq_cst, fp_seq_cst) && want != block) /* L1 */
+        fp_store(&many->want, (int64_t)WANT_ANY, fp_seq_cst);
+    uint32_t epoch = fp_load(&many->epoch, fp_seq_cst);
+    if (!py_element_has_ended(future)) /* L2 */
+        fp_os_wait(&many->epoch, epoch, until_ns); /* L3 */
+    fp_cas(&many->want, &block, (int64_t)WANT_NONE, fp_relaxed, fp_relaxed);
+}
+
+void py_element_help(py_future *future)
+{
+    fp_parallel_help(&many_in(future)->parallel);
+}
+
+/* ---- making them ---- */
+
+static void free_many(PyObject *capsule)
+{
+    py_many *many = PyCapsule_GetPointer(capsule, NULL);
+    if (many->parallel.pool != NULL)
+        fp_pool_release(many->parallel.pool);
+    Py_XDECREF(many->kernel);
+    Py_XDECREF(many->watchers);
+    free(many->words);
+    free(many->done);
+    free(many->arguments[0]);
+    free(many);
+}
+
+static int shift_for(fp_pool *pool, int64_t calls)
+{
+    int shift = 0;
+    while (shift < MOST_SHIFT && calls >> (shift + 1) >= (int64_t)pool->options.max_workers * BLOCKS_A_WORKER)
+        shift++;
+    return shift;
+}
+
+/* Room for the calls' arguments and results. -1 with MemoryError. */
+static int allocate(py_many *many, int64_t calls)
+{
+    const fp_signature_info *info = &fp_signatures[many->signature];
+    size_t column = (size_t)calls * info->element_bytes, blocks = (size_t)blocks_of(many);
+    many->arguments[0] = malloc((size_t)(info->inputs + 1) * column);
+    many->words = calloc(blocks, sizeof *many->words);
+    many->done = calloc(blocks, sizeof *many->done);
+    many->watchers = PyList_New(0);
+    if (many->arguments[0] == NULL || many->words == NULL || many->done == NULL || many->watchers == NULL)
+        return PyErr_NoMemory(), -1;
+    for (int k = 1; k < info->inputs; k++)
+        many->arguments[k] = many->arguments[0] + (size_t)k * column;
+    many->results = many->arguments[0] + (size_t)info->inputs * column;
+    return 0;
+}
+
+PyObject *py_many_new(py_pool *core, PyObject *kernel, int64_t calls, char **columns)
+{
+    py_kernel_object *it = (py_kernel_object *)kernel;
+    py_many *many = NULL;
+    if (posix_memalign((void **)&many, FP_CACHE_LINE, sizeof *many) != 0)
+        return PyErr_NoMemory();
+    memset(many, 0, sizeof *many);
+    many->fn = it->fn;
+    many->data = it->data;
+    many->signature = (fp_signature)it->signature;
+    many->shift = shift_for(core->pool, calls);
+    fp_store(&many->want, (int64_t)WANT_NONE, fp_relaxed);
+    PyObject *capsule = PyCapsule_New(many, NULL, free_many);
+    if (capsule == NULL) {
+        free(many);
+        return NULL;
+    }
+    many->capsule = capsule;
+    fp_parallel_init(&many->parallel, &calls_class, core->pool, calls, INT64_C(1) << many->shift);
+    fp_pool_retain(core->pool);
+    many->kernel = Py_NewRef(kernel);
+    if (allocate(many, calls) < 0)
+        Py_CLEAR(capsule);
+    else
+        memcpy(columns, many->arguments, sizeof many->arguments);
+    return capsule;
+}
+
+static py_future *make_future(py_pool *core, PyObject *capsule, int kind)
+{
+    py_future *future = py_future_new();
+    if (future == NULL)
+        return NULL;
+    future->kind = (uint8_t)kind;
+    future->core = core;
+    future->fn = Py_NewRef(capsule);
+    return future;
+}
+
+/* One for each call, in a list. */
+static PyObject *make_futures(py_pool *core, PyObject *capsule, py_many *many)
+{
+    PyObject *futures = PyList_New((Py_ssize_t)many->parallel.range.n);
+    for (int64_t i = 0; futures != NULL && i < many->parallel.range.n; i++) {
+        py_future *future = make_future(core, capsule, PY_ELEMENT);
+        if (future == NULL) {
+            Py_CLEAR(futures);
+            break;
+        }
+        future->many = many;
+        future->index = i;
+        PyList_SET_ITEM(futures, (Py_ssize_t)i, (PyObject *)future);
+    }
+    return futures;
+}
+
+PyObject *py_many_submit(py_pool *core, PyObject *capsule)
+{
+    py_many *many = PyCapsule_GetPointer(capsule, NULL);
+    py_reap(core);
+    PyObject *futures = make_futures(core, capsule, many);
+    if (futures == NULL || PyList_GET_SIZE(futures) == 0)
+        return futures;
+    many->carrier = make_future(core, capsule, PY_CARRIER);
+    if (many->carrier == NULL || py_submit_range(core, &fp_parallel_job, many, many->parallel.range.n) < 0) {
+        Py_XDECREF(many->carrier);
+        Py_CLEAR(futures);
+    }
+    return futures;
+}

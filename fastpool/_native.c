@@ -1,0 +1,60 @@
+/* _native.c - a kernel on scalars: its arguments into the future, its result out of it.
+ *
+ * Journey: [SUBMIT] -> ring -> worker -> [KERNEL] -> completion -> [FUTURE]. The scalars of a native job lie in its future, the
+ * result where the first of them was: a job costs one object.
+ */
+#include "_bridge.h"
+
+PyTypeObject *py_kernel_type;
+int (*py_kernel_refuse)(PyObject *kernel, Py_ssize_t count);
+int (*py_kernel_convert)(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar);
+
+static py_kernel_object *kernel_of(PyObject *object)
+{
+    return (py_kernel_object *)object;
+}
+
+/* The common types here, the rest, and what fits not, in _kernel.pxi. */
+int py_scalar_from(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar)
+{
+    char type = fp_signatures[kernel_of(kernel)->signature].type;
+    if (type == 'd' && PyFloat_CheckExact(value)) {
+        scalar->f64 = PyFloat_AS_DOUBLE(value);
+        return 0;
+    }
+    return py_kernel_convert(kernel, i, value, scalar);
+}
+
+int py_scalars_from(PyObject *kernel, PyObject *const *args, Py_ssize_t count, fp_scalar *scalars)
+{
+    const fp_signature_info *info = &fp_signatures[kernel_of(kernel)->signature];
+    if ((info->loop == NULL && info->type != 'i') || count != info->inputs || kernel_of(kernel)->signature == FP_SIG_RANGE)
+        return py_kernel_refuse(kernel, count);
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (py_scalar_from(kernel, i, args[i], &scalars[i]) < 0)
+            return -1;
+    return 0;
+}
+
+PyObject *py_scalar_box(char type, fp_scalar scalar)
+{
+    if (type == 'd')
+        return PyFloat_FromDouble(scalar.f64);
+    return type == 'f' ? PyFloat_FromDouble((double)scalar.f32) : PyLong_FromLongLong(scalar.i64);
+}
+
+void py_native_fill(py_future *future, PyObject *kernel, const fp_scalar *scalars)
+{
+    future->kind = PY_KERNEL;
+    future->type = (uint8_t)fp_signatures[kernel_of(kernel)->signature].type;
+    memcpy(future->scalars, scalars, sizeof future->scalars);
+    future->fn = Py_NewRef(kernel); /* holds the code and the user data */
+}
+
+int py_native_run(py_future *future)
+{
+    py_kernel_object *kernel = kernel_of(future->fn);
+    fp_scalar result = fp_call_scalar((fp_signature)kernel->signature, kernel->fn, future->scalars, kernel->data);
+    future->scalars[0] = result;
+    return future->type == 'i' ? (int)result.i64 : 0;
+}
