@@ -180,19 +180,25 @@ static int discarded_as(py_future *future)
     return reason != 0 && future->index >= parallel->discarded_from ? reason : 0;
 }
 
-bool py_element_has_ended(py_future *future)
+static uint64_t word_of(py_future *future)
 {
-    return (fp_load(&future->state, fp_acquire) & PY_PHASE) >= PY_FINISHED ||
-           fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst) != 0 || discarded_as(future) != 0;
+    return fp_load(&many_in(future)->words[block_in(future)], fp_acquire);
 }
 
 static int phase_now(py_future *future)
 {
+    if (word_of(future) & bit_of(future))
+        return PY_PENDING; /* cancelled; whoever does so is about to say it in the state word */
     if (fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst) != 0)
         return PY_FINISHED;
     if (discarded_as(future) != 0)
         return discarded_as(future) == 1 + FP_DISCARD_BROKEN ? PY_FAILED : PY_CANCELLED_AND_NOTIFIED;
-    return fp_load(&many_in(future)->words[block_in(future)], fp_acquire) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
+    return word_of(future) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
+}
+
+bool py_element_has_ended(py_future *future)
+{
+    return (fp_load(&future->state, fp_acquire) & PY_PHASE) >= PY_FINISHED || phase_now(future) >= PY_FINISHED;
 }
 
 /* The state word stays as it was made as long as nobody has to be told of its changes. */
@@ -233,16 +239,23 @@ bool py_element_cancel(py_future *future)
     return true;
 }
 
+void py_element_tell(py_future *future)
+{
+    tell(many_in(future), block_in(future));
+}
+
 int py_element_watch(py_future *future)
 {
     py_many *many = many_in(future);
     int bad;
+    if (py_future_phase(future) >= PY_FINISHED)
+        return 0;
     Py_BEGIN_CRITICAL_SECTION(many->capsule);
     bad = PyList_Append(many->watchers, (PyObject *)future);
     Py_END_CRITICAL_SECTION();
     fp_store(&many->watched, true, fp_seq_cst);
-    if (bad == 0)
-        py_future_phase(future); /* it may have ended before the list was looked at */
+    if (py_element_has_ended(future)) /* perhaps before the list was there to be looked at */
+        ask_watchers(many);
     return bad;
 }
 
