@@ -548,8 +548,7 @@ void fp_group_help(fp_group *group)
             continue;
         if (fp_load(&group->stop, fp_relaxed) != 0)
             cancel_part(part);
-        else if (as_worker || (group->pool->options.max_workers > 1 && fp_load(&group->pool->live, fp_relaxed) > 0 &&
-                               fp_awake_count() < group->pool->usable_cpus))
+        else if (as_worker || fp_parallel_may_assist(group->pool))
             help_part(part, as_worker);
     }
 }

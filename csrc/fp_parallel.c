@@ -116,7 +116,7 @@ static void measure(way *way)
     if (way->role == ALONE)
         way->enough = worth_waking(way, took_ns, now_ns);
     else if (way->role == ASSISTING)
-        way->enough = fp_awake_count() >= way->parallel->pool->usable_cpus;
+        way->enough = !fp_parallel_may_assist(way->parallel->pool);
     start_measuring(way, now_ns);
 }
 
@@ -200,13 +200,18 @@ static bool take_part_here(fp_parallel *parallel, role role)
     return ended;
 }
 
+bool fp_parallel_may_assist(fp_pool *pool)
+{
+    return pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 &&
+           fp_load(&pool->awake, fp_relaxed) < pool->options.max_workers && fp_awake_count() < pool->usable_cpus;
+}
+
 bool fp_parallel_may_start_here(fp_pool *pool)
 {
     fp_worker *worker = fp_worker_current();
     if (worker != NULL && worker->pool == pool)
         return true;
-    return pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 &&
-           fp_load(&pool->setting_up, fp_relaxed) == 0 && fp_pool_is_empty(pool);
+    return fp_parallel_may_assist(pool) && fp_load(&pool->setting_up, fp_relaxed) == 0 && fp_pool_is_empty(pool);
 }
 
 bool fp_parallel_start_here(fp_parallel *parallel)
@@ -226,7 +231,7 @@ void fp_parallel_help(fp_parallel *parallel)
 
 void fp_parallel_assist(fp_parallel *parallel)
 {
-    if (fp_awake_count() < parallel->pool->usable_cpus)
+    if (fp_parallel_may_assist(parallel->pool))
         take_part_here(parallel, ASSISTING);
 }
 

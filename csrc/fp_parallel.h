@@ -73,9 +73,11 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
 /* For fp_pool_submit, as a range of fp_range_left() jobs. */
 extern const fp_job_class fp_parallel_job;
 
-/* True where a thread may run jobs of the pool itself while it waits for them: on the pool's own workers, and elsewhere if the
- * pool runs several jobs at once anyway, has a worker that is set up, and nothing is queued that would have to come first. */
+/* True where a thread may run jobs of the pool itself while it waits for them: on the pool's own workers; and elsewhere if the
+ * pool runs several jobs at once anyway, has a worker that is set up and one that sleeps, a CPU is to spare, and nothing is
+ * queued that would have to come first. So no more run at once than there may be workers, but for a moment. */
 bool fp_parallel_may_start_here(fp_pool *pool);
+bool fp_parallel_may_assist(fp_pool *pool);
 
 /* Begins on the calling thread, before it is queued. True when all jobs have ended; else queue it. */
 bool fp_parallel_start_here(fp_parallel *parallel);
@@ -83,7 +85,7 @@ bool fp_parallel_start_here(fp_parallel *parallel);
 /* Runs the rest on the calling thread, if it could not be queued. */
 void fp_parallel_finish_here(fp_parallel *parallel);
 
-/* Queued: takes part until no job is left to start; or as long as there are CPUs that no worker wants. */
+/* Queued: takes part until no job is left to start; or as long as it may assist. */
 void fp_parallel_help(fp_parallel *parallel);
 void fp_parallel_assist(fp_parallel *parallel);
 
