@@ -4,6 +4,7 @@
 #   make test   all tests: Python and C
 #   make lint   ruff, mypy, stubtest, cython-lint
 #   make bench  the full benchmark, with a plot in build/bench.png
+#   make peers  fastpool against OpenMP, oneTBB, Go, numba and others, with a plot in build/peers.png: benchmarks/README.md
 #   make c-tests, c-sanitizers, c-model   the C core alone: plain; under TSan, ASan and UBSan; under the model checker
 #   make clean  removes all of it
 #
@@ -17,7 +18,7 @@ SOURCES := $(wildcard csrc/*.[ch] fastpool/*.pyx fastpool/*.p[yx][dxi] fastpool/
 EXAMPLES := $(addprefix fastpool/,__init__.py pool.py kernel.py kernels.py _signatures.py bench/units.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench c-tests c-sanitizers c-model clean
+.PHONY: demo test lint bench peers c-tests c-sanitizers c-model clean
 
 demo: $(STAMPS)/built $(STAMPS)/extra-bench
 	$(BIN)/python -m fastpool bench --quick
@@ -36,6 +37,12 @@ lint: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-lint
 bench: $(STAMPS)/built $(STAMPS)/extra-bench $(STAMPS)/extra-plot
 	mkdir -p build
 	$(BIN)/python -m fastpool bench --plot build/bench.png --json build/bench.json
+
+# Peers that pip cannot install are skipped like those that Debian did not.
+peers: $(STAMPS)/built $(STAMPS)/extra-bench $(STAMPS)/extra-plot
+	-$(MAKE) $(STAMPS)/extra-peers
+	mkdir -p build
+	$(BIN)/python -m benchmarks.peers --plot build/peers.png --json build/peers.json
 
 c-tests:
 	$(MAKE) -C tests/c test
@@ -58,7 +65,8 @@ $(STAMPS)/built: $(STAMPS)/venv $(SOURCES)
 	touch $@
 
 $(STAMPS)/extra-%: $(STAMPS)/venv pyproject.toml
-	$(PIP) install $$($(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])' $*)
+	$(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")' $* >$@.txt
+	$(PIP) install -r $@.txt
 	touch $@
 
 clean:
