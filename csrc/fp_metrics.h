@@ -14,6 +14,7 @@
 
 typedef struct fp_worker_metrics {
     fp_aligned fp_atomic(uint64_t) ended[FP_OUTCOMES];
+    fp_atomic(uint64_t) taken;   /* jobs that are counted as submitted when they are taken (fp_burst.h) */
     fp_atomic(uint64_t) running; /* 1 while a job runs */
     fp_histogram duration;
     fp_histogram wait; /* from submit to start */

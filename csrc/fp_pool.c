@@ -183,21 +183,29 @@ static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void 
     return fp_overflow_push(&pool->overflow, job, kind) ? FP_SUBMIT_OK : FP_SUBMIT_NO_MEMORY;
 }
 
-static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
-                               bool bounded)
+fp_submit_result fp_pool_look(fp_pool *pool)
 {
     if (fp_pool_is_forked(pool))
         return FP_SUBMIT_FORKED;
-    uint32_t state = fp_load(&pool->state, fp_acquire); /* S1 */
-    if (state != FP_POOL_OPEN)
-        return state == FP_POOL_BROKEN ? FP_SUBMIT_BROKEN : FP_SUBMIT_CLOSED;
+    uint32_t state = fp_load(&pool->state, fp_acquire);
+    if (state == FP_POOL_OPEN)
+        return FP_SUBMIT_OK;
+    return state == FP_POOL_BROKEN ? FP_SUBMIT_BROKEN : FP_SUBMIT_CLOSED;
+}
+
+static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
+                               bool bounded)
+{
+    fp_submit_result result = fp_pool_look(pool); /* S1 */
+    if (result != FP_SUBMIT_OK)
+        return result;
     /* The first worker before the first job: if it cannot be started, nothing has been accepted. */
     if (fp_load(&pool->live, fp_acquire) == 0 && start_worker(pool, 1) == IMPOSSIBLE &&
         fp_load(&pool->state, fp_acquire) == FP_POOL_OPEN)
         return FP_SUBMIT_NO_THREAD;
     if (jobs != 1) /* before the push, so that no reader sees more jobs ended than submitted */
         fp_fetch_add(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
-    fp_submit_result result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0), bounded);
+    result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0), bounded);
     if (result != FP_SUBMIT_OK) {
         if (jobs != 1) {
             fp_fetch_sub(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_seq_cst);
@@ -284,8 +292,7 @@ static bool end_range(fp_pool *pool, fp_queue_head head, bool run)
     return is_head;
 }
 
-/* Ends one queued job on the calling thread: runs it, or discards what of it has not started. */
-static bool end_oldest(fp_pool *pool, bool run)
+static bool end_head(fp_pool *pool, bool run)
 {
     fp_queue_head head;
     do {
@@ -293,8 +300,21 @@ static bool end_oldest(fp_pool *pool, bool run)
         if (!fp_queue_peek(&pool->queue, &head))
             return false;
     } while (!(head.kind & FP_JOB_RANGE ? end_range(pool, head, run) : end_single(pool, head, run)));
-    fp_pool_told_idle(pool);
     return true;
+}
+
+/* Ends one queued job on the calling thread: runs it, or discards what of it has not started. */
+static bool end_oldest(fp_pool *pool, bool run)
+{
+    if (fp_pool_is_empty(pool))
+        return false;
+    void *token = pool->host.enter != NULL ? pool->host.enter(pool->host.arg) : NULL;
+    bool found = end_head(pool, run);
+    if (pool->host.leave != NULL)
+        pool->host.leave(pool->host.arg, token);
+    if (found)
+        fp_pool_told_idle(pool);
+    return found;
 }
 
 bool fp_pool_discard_oldest(fp_pool *pool)
@@ -355,9 +375,13 @@ bool fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why)
     return true;
 }
 
+/* Under the lock, and after the ends have been read. */
 static uint64_t count_submitted(fp_pool *pool)
 {
-    return fp_overflow_queued(&pool->overflow, &pool->queue) + fp_load(&pool->submitted_extra, fp_acquire);
+    uint64_t sum = fp_overflow_queued(&pool->overflow, &pool->queue) + fp_load(&pool->submitted_extra, fp_acquire);
+    for (uint32_t w = 0; w < pool->made; w++)
+        sum += fp_load(&pool->workers[w]->metrics->taken, fp_acquire);
+    return sum;
 }
 
 /* Under the lock. */
@@ -411,8 +435,8 @@ void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics)
         metrics->ended[i] = fp_load(&pool->ended_extra[i], fp_acquire);
     for (uint32_t i = 0; i < pool->made; i++)
         fp_metrics_merge(metrics, pool->workers[i]->metrics);
-    fp_mutex_unlock(&pool->lock);
     metrics->submitted = count_submitted(pool);
+    fp_mutex_unlock(&pool->lock);
     metrics->workers = fp_load(&pool->live, fp_relaxed);
     metrics->queue_depth = fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow);
     metrics->queue_capacity = pool->options.queue_capacity;

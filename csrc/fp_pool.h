@@ -62,6 +62,13 @@ typedef struct fp_host {
     void (*pulse)(void *arg, struct fp_worker *worker);
     /* Not attached: the worker found nothing to do, and may sleep for long. */
     void (*idle)(void *arg, struct fp_worker *worker);
+    /* A thread that is no worker, or runs a job while it waits for another, is about to run native jobs: if it is attached,
+     * it lets go, and after them takes back what it had, as the token says. */
+    void *(*let_go)(void *arg);
+    void (*take_back)(void *arg, void *token);
+    /* A thread that is no worker, attached or not, is about to run or discard what is queued: it attaches. */
+    void *(*enter)(void *arg);
+    void (*leave)(void *arg, void *token);
     /* The pool's last reference is gone. From any thread, not attached. */
     void (*free)(void *arg);
 } fp_host;
@@ -135,10 +142,10 @@ fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_cl
 /* Sleeps until the queue may have room or the pool is no longer open. */
 fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns);
 
-/* Ends the oldest queued job without running it. False when nothing was queued. Attached, where the host attaches. */
+/* Ends the oldest queued job without running it. False when nothing was queued. */
 bool fp_pool_discard_oldest(fp_pool *pool);
 
-/* Runs the oldest queued job on the calling thread. False when nothing was queued. Attached, where the host attaches. */
+/* Runs the oldest queued job on the calling thread. False when nothing was queued. */
 bool fp_pool_run_oldest(fp_pool *pool);
 
 /* Accepts no more jobs. Idempotent. */
@@ -160,6 +167,20 @@ void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics);
 static inline bool fp_pool_is_forked(const fp_pool *pool)
 {
     return pool->fork_generation != fp_os_fork_generation;
+}
+
+/* What a submit would come to, were there room: FP_SUBMIT_OK, _CLOSED, _BROKEN or _FORKED. */
+fp_submit_result fp_pool_look(fp_pool *pool);
+
+static inline void *fp_pool_let_go(fp_pool *pool)
+{
+    return pool->host.let_go != NULL ? pool->host.let_go(pool->host.arg) : NULL;
+}
+
+static inline void fp_pool_take_back(fp_pool *pool, void *token)
+{
+    if (pool->host.take_back != NULL)
+        pool->host.take_back(pool->host.arg, token);
 }
 
 /* Counts jobs that ended on a thread that is no worker. */

@@ -1,173 +1,138 @@
-/* _array.c - map_array: one record of the queue, one native job for each element.
+/* _array.c - map_array and parallel_for: one record of the queue, one native job for each element.
  *
- * Journey: submit -> ring -> [WORKER -> KERNEL, chunk after chunk -> COMPLETION] -> future. From join to leave a worker does not
- * touch the interpreter.
+ * Journey: submit -> ring -> [WORKER -> KERNEL, piece after piece -> COMPLETION] -> future. How pieces are cut, run and counted is
+ * in csrc/fp_parallel.h; here is what they run and the future that they end. From join to leave a worker does not touch the
+ * interpreter, unless somebody has to be told.
  *
- * Ending      A1 a worker that finds no more chunks subtracts what it has done from `unfinished`   A2 who takes it to zero ends
- *             the future. So the future is told when the last element is done, not when the queue has noticed; the record
- *             in the queue, by then an empty range, holds the future (and it the job) until a worker comes by.
- * Order pair  A1 -> A1 (acq_rel): the elements that others have written, to the one who ends the future.
- *
- * Grain       How many elements a worker claims at a time, unless the caller says so: a chunk is to take about CHUNK_NS, so
- *             that claiming it costs nothing beside it, but each worker is to get several, so that they end together. The
- *             first chunk is small and is measured; from then on each chunk sizes the next.
- * Measuring   Reading the clock costs as much as a small chunk, so chunks are measured a few together where they are small
- *             by the caller's wish: as many as take about MEASURED_NS.
+ * Who holds what   The future holds the capsule of the job and its arrays; the queue holds the future, until the record that
+ *                  stood for it, by then an empty range, is let go of by a worker.
  */
 #include "_bridge.h"
 
 #include <stdlib.h>
 
-#include "fp_clock.h"
-
-enum { FIRST_GRAIN = 256, CHUNK_NS = 50 * 1000, CHUNKS_A_WORKER = 4, MEASURED_NS = 10 * 1000, MOST_TOGETHER = 4096 };
-
-/* A worker's way through the range. */
-typedef struct pace {
-    int64_t grain;       /* elements to claim next */
-    int64_t together;    /* chunks to a measurement */
-    int64_t chunks, elements; /* since the clock was read */
-    int64_t from_ns;
-    uint64_t from_ticks; /* the metrics' clock */
-} pace;
-
-static int64_t next_grain(py_array_job *job, int64_t jobs, int64_t took_ns)
+static py_array_job *job_of(fp_parallel *parallel)
 {
-    int64_t workers = (int64_t)fp_load(&job->future->core->pool->live, fp_relaxed);
-    int64_t fair = fp_range_left(&job->range) / (CHUNKS_A_WORKER * (workers > 0 ? workers : 1)) + 1;
-    int64_t aimed = took_ns > 0 ? (int64_t)((double)jobs * CHUNK_NS / (double)took_ns) + 1 : jobs * 8;
-    int64_t most = jobs * 8; /* a first chunk in cold caches says little */
-    aimed = aimed < most ? aimed : most;
-    return aimed < fair ? aimed : fair;
+    return (py_array_job *)parallel; /* its first member */
 }
 
-static void start_measuring(pace *pace)
+static void run_elements(fp_parallel *parallel, int64_t begin, int64_t end, fp_failure *failure)
 {
-    pace->chunks = pace->elements = 0;
-    pace->from_ticks = fp_clock_ticks();
-    pace->from_ns = fp_os_now_ns();
+    (void)failure; /* a kernel for elements returns elements */
+    fp_elementwise_run(&job_of(parallel)->work, begin, end);
 }
 
-/* Counts what was done since the last time, and sets the pace by it. */
-static void measure(py_array_job *job, fp_worker *worker, pace *pace)
+static void run_range(fp_parallel *parallel, int64_t begin, int64_t end, fp_failure *failure)
 {
-    int64_t took_ns = fp_os_now_ns() - pace->from_ns;
-    if (pace->elements == 0)
-        return;
-    if (worker != NULL)
-        fp_worker_note(worker, FP_DONE, pace->elements, fp_clock_ticks() - pace->from_ticks);
-    else
-        fp_pool_note(job->future->core->pool, FP_DONE, (uint64_t)pace->elements);
-    if (job->grain <= 0)
-        pace->grain = next_grain(job, pace->elements, took_ns);
-    else if (took_ns < MEASURED_NS / 2)
-        pace->together = pace->together < MOST_TOGETHER ? pace->together * 2 : MOST_TOGETHER;
-    else if (took_ns > MEASURED_NS * 2)
-        pace->together = pace->together > 1 ? pace->together / 2 : 1;
-    start_measuring(pace);
+    py_array_job *job = job_of(parallel);
+    int status = job->range(begin, end, job->data);
+    if (status != 0)
+        *failure = (fp_failure){.jobs = end - begin, .at = begin, .status = status};
 }
 
-/* Runs chunks until none is left to claim; how many elements that were. On a worker it is detached; whoever else runs them
- * is attached, and lets go meanwhile. The last measurement is left to the caller. */
-static int64_t run_chunks(py_array_job *job, fp_worker *worker, pace *pace)
+/* The first worker starts the future, the others find it running; a cancelled one starts nothing. */
+static bool start(fp_parallel *parallel)
 {
-    PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
-    int64_t begin, end, done = 0;
-    *pace = (struct pace){.grain = job->grain > 0 ? job->grain : FIRST_GRAIN, .together = 1};
-    start_measuring(pace);
-    while (fp_range_claim(&job->range, pace->grain, &begin, &end)) {
-        if (worker != NULL && end == job->range.n)
-            fp_worker_range_started(worker);
-        fp_elementwise_run(&job->work, begin, end);
-        done += end - begin;
-        pace->elements += end - begin;
-        if (++pace->chunks >= pace->together && end != job->range.n)
-            measure(job, worker, pace);
-    }
-    if (state != NULL)
-        PyEval_RestoreThread(state);
-    return done;
+    py_future *future = job_of(parallel)->future;
+    return py_future_start(future) || py_future_phase(future) != PY_CANCELLED_AND_NOTIFIED;
 }
 
-/* Ends a future some of whose elements the pool has discarded, for its array is not whole. Attached. */
-static void fail_discarded(py_future *future, int discarded)
+/* Sets the exception that a job which has ended, but not well, stands for; CancelledError where some of it was cancelled. */
+static void set_error(fp_parallel *parallel)
 {
-    bool broken = discarded == 1 + FP_DISCARD_BROKEN;
-    if (broken)
+    int discarded = fp_load(&parallel->discarded, fp_relaxed);
+    if (fp_load(&parallel->failed, fp_relaxed)) {
+        PyObject *error = PyObject_CallFunction(py_errors_native, "iL", parallel->status, (long long)parallel->failed_at);
+        if (error != NULL)
+            PyErr_SetObject(py_errors_native, error);
+        Py_XDECREF(error);
+    } else if (discarded == 1 + FP_DISCARD_BROKEN) {
         PyErr_SetString(py_errors_broken, "a worker's initializer failed; the array was not computed");
+    } else {
+        PyErr_SetNone(py_errors_cancelled);
+    }
+}
+
+static bool went_well(fp_parallel *parallel)
+{
+    return !fp_load(&parallel->failed, fp_relaxed) && fp_load(&parallel->discarded, fp_relaxed) == 0;
+}
+
+/* Ends a future whose array is not whole. Attached. */
+static void fail(py_future *future, fp_parallel *parallel)
+{
+    set_error(parallel);
+    PyObject *exception = py_take_exception();
+    bool cancelled = PyErr_GivenExceptionMatches(exception, py_errors_cancelled);
+    if (cancelled)
+        Py_CLEAR(exception);
     Py_CLEAR(future->value);
-    py_future_complete(future, broken ? PY_FAILED : PY_CANCELLED_AND_NOTIFIED, broken ? py_take_exception() : NULL);
+    py_future_complete(future, cancelled ? PY_CANCELLED_AND_NOTIFIED : PY_FAILED, exception);
 }
 
-/* A1, A2. */
-static void finish(py_array_job *job, int64_t done)
+/* The last element has ended. */
+static void ended(fp_parallel *parallel)
 {
-    py_future *future = job->future;
-    if (done == 0 || fp_fetch_sub(&job->unfinished, done, fp_acq_rel) != done)
+    py_future *future = job_of(parallel)->future;
+    if (future == NULL || py_future_phase(future) != PY_RUNNING)
+        return; /* nobody had to be asked; or it was cancelled before it began */
+    if (went_well(parallel) && !py_future_complete_native(future, PY_FINISHED))
         return;
-    if (py_future_phase(future) != PY_RUNNING)
-        return; /* cancelled before it began */
-    int discarded = fp_load(&job->discarded, fp_relaxed);
-    if (discarded == 0 && !py_future_complete_native(future, PY_FINISHED))
-        return;
-    bool attached = py_attach_now();
-    if (discarded != 0)
-        fail_discarded(future, discarded);
-    else
+    py_tie tie = py_attach_now();
+    if (went_well(parallel))
         py_future_announce(future);
-    py_detach_again(attached);
-}
-
-/* Counts the last elements only when the future has ended: a pool is not idle before. */
-static void take_part(py_array_job *job, fp_worker *worker)
-{
-    pace pace;
-    finish(job, run_chunks(job, worker, &pace));
-    measure(job, worker, &pace);
-}
-
-static fp_outcome run_array(void *ctx, fp_worker *worker)
-{
-    py_array_job *job = ctx;
-    /* The first worker starts the future, the others find it running; a cancelled one starts nothing. */
-    if (py_future_start(job->future) || py_future_phase(job->future) != PY_CANCELLED_AND_NOTIFIED)
-        take_part(job, worker);
     else
-        fp_pool_note(job->future->core->pool, FP_CANCELLED, (uint64_t)fp_range_cancel(&job->range));
-    return FP_COUNTED_ELSEWHERE;
+        fail(future, parallel);
+    py_detach_again(tie);
 }
 
-/* The pool discards what has not started. */
-static int64_t discard_array(void *ctx, fp_discard_reason reason)
+static void released(fp_parallel *parallel)
 {
-    py_array_job *job = ctx;
-    int64_t jobs = fp_range_cancel(&job->range);
-    if (jobs > 0)
-        fp_store(&job->discarded, 1 + (int)reason, fp_relaxed); /* published by A1 */
-    py_future_start(job->future); /* unless it runs already, or was cancelled */
-    finish(job, jobs);
+    py_future *future = job_of(parallel)->future;
+    py_leave_to_reaper(future, future->core);
+}
+
+static const fp_parallel_class elements_class = {
+    .run = run_elements, .start = start, .ended = ended, .released = released};
+static const fp_parallel_class range_class = {.run = run_range, .start = start, .ended = ended, .released = released};
+
+static py_array_job *job_in(PyObject *capsule)
+{
+    return PyCapsule_GetPointer(capsule, NULL);
+}
+
+int64_t py_array_cancel(PyObject *capsule)
+{
+    return fp_parallel_cancel(&job_in(capsule)->parallel);
+}
+
+void py_array_help(PyObject *capsule)
+{
+    fp_parallel *parallel = &job_in(capsule)->parallel;
+    if (start(parallel))
+        fp_parallel_help(parallel);
+}
+
+int64_t py_array_started(py_future *future)
+{
+    PyObject *capsule = py_future_capsule(future);
+    if (capsule == NULL && future->kind == PY_ARRAY) {
+        return INT64_MAX; /* it has ended and been let go of */
+    } else if (capsule == NULL) {
+        PyErr_SetString(PyExc_TypeError, "future must be an array's");
+        return -1;
+    }
+    int64_t jobs = fp_parallel_started(&job_in(capsule)->parallel);
+    Py_DECREF(capsule);
     return jobs;
 }
 
-void py_array_cancel(py_pool *core, PyObject *capsule)
-{
-    int64_t jobs = discard_array(PyCapsule_GetPointer(capsule, NULL), FP_DISCARD_CANCELLED);
-    fp_pool_note(core->pool, FP_CANCELLED, (uint64_t)jobs);
-    fp_pool_told_idle(core->pool);
-}
-
-static void end_array(void *ctx, fp_worker *worker)
-{
-    py_array_job *job = ctx;
-    (void)worker;
-    py_leave_to_reaper(job->future, job->future->core);
-}
-
-static const fp_job_class array_job = {.kind = 0, .run = run_array, .discard = discard_array, .end = end_array};
-
 static void free_job(PyObject *capsule)
 {
-    free(PyCapsule_GetPointer(capsule, NULL));
+    py_array_job *job = job_in(capsule);
+    if (job->future != NULL)
+        fp_pool_release(job->parallel.pool);
+    free(job);
 }
 
 PyObject *py_array_job_new(py_array_job **job)
@@ -175,48 +140,114 @@ PyObject *py_array_job_new(py_array_job **job)
     void *memory = NULL;
     if (posix_memalign(&memory, FP_CACHE_LINE, sizeof **job) != 0)
         return PyErr_NoMemory();
-    memset(memory, 0, sizeof **job);
     *job = memory;
+    (*job)->future = NULL;
+    (*job)->range = NULL;
     PyObject *capsule = PyCapsule_New(memory, NULL, free_job);
     if (capsule == NULL)
         free(memory);
     return capsule;
 }
 
-void py_array_help(PyObject *capsule)
+static void prepare(py_pool *core, py_array_job *job, int64_t n, int64_t grain)
 {
-    py_array_job *job = PyCapsule_GetPointer(capsule, NULL);
-    if (py_future_start(job->future) || py_future_phase(job->future) == PY_RUNNING)
-        take_part(job, NULL);
-    fp_pool_told_idle(job->future->core->pool);
+    if (job->range == NULL)
+        fp_elementwise_coalesce(&job->work);
+    fp_parallel_init(&job->parallel, job->range == NULL ? &elements_class : &range_class, core->pool, n, grain);
 }
 
-PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
+/* The future of a prepared job, which it holds; not queued. */
+static py_future *make_future(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out)
 {
-    py_array_job *job = PyCapsule_GetPointer(capsule, NULL);
     py_reap(core);
     py_future *future = py_future_new();
     if (future == NULL)
         return NULL;
-    fp_elementwise_coalesce(&job->work);
-    fp_range_init(&job->range, n);
-    fp_store(&job->unfinished, n, fp_relaxed);
-    job->grain = grain;
-    job->future = future;
+    fp_pool_retain(core->pool); /* cancelling counts with it, perhaps when its owner and its workers have gone */
+    job_in(capsule)->future = future;
     future->kind = PY_ARRAY;
     future->core = core;
     future->fn = Py_NewRef(capsule);
     future->args = Py_NewRef(owners);
     future->value = Py_NewRef(out);
+    return future;
+}
+
+PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
+{
+    py_array_job *job = job_in(capsule);
+    prepare(core, job, n, grain);
+    py_future *future = make_future(core, capsule, owners, out);
+    if (future == NULL)
+        return NULL;
     if (n == 0) { /* nothing to queue */
         py_future_start(future);
         py_future_complete(future, PY_FINISHED, future->value);
         return (PyObject *)future;
     }
     Py_INCREF(future); /* the queue's, until reaped */
-    if (py_submit_range(core, &array_job, job, n) < 0) {
+    if (py_submit_range(core, &fp_parallel_job, job, n) < 0) {
         Py_DECREF(future);
         Py_CLEAR(future);
     }
     return (PyObject *)future;
+}
+
+/* Waits for a queued job, and takes part where nobody else wants the CPU. 0, or -1 with an exception. */
+static int await(py_future *future, fp_parallel *parallel, bool assist)
+{
+    if (assist)
+        fp_parallel_assist(parallel);
+    if (py_future_wait(future, FP_FOREVER) < 0) { /* interrupted: what has not begun does not begin any more */
+        PyObject *interruption = py_take_exception();
+        fp_parallel_cancel(parallel);
+        PyErr_SetObject((PyObject *)Py_TYPE(interruption), interruption);
+        Py_DECREF(interruption);
+        return -1;
+    }
+    if (went_well(parallel))
+        return 0;
+    set_error(parallel);
+    return -1;
+}
+
+/* Queues what is left of a job that has begun here. */
+static int queue_rest(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out)
+{
+    fp_parallel *parallel = &job_in(capsule)->parallel;
+    py_future *future = make_future(core, capsule, owners, out);
+    if (future == NULL)
+        return -1;
+    py_future_start(future); /* it has begun */
+    Py_INCREF(future);
+    if (fp_pool_submit(core->pool, &fp_parallel_job, parallel, true, fp_range_left(&parallel->range)) != FP_SUBMIT_OK) {
+        Py_DECREF(future); /* the queue has filled up, or closed, in the meantime: what was accepted is done all the same */
+        fp_parallel_finish_here(parallel);
+    }
+    int bad = await(future, parallel, true);
+    Py_DECREF(future);
+    return bad;
+}
+
+PyObject *py_array_run(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
+{
+    fp_parallel *parallel = &job_in(capsule)->parallel;
+    bool alone = n > 0 && fp_parallel_may_start_here(core->pool);
+    if (py_settle(fp_pool_look(core->pool)) < 0)
+        return NULL;
+    if (!alone) {
+        py_future *future = (py_future *)py_array_submit(core, capsule, owners, out, n, grain);
+        int bad = future == NULL ? -1 : n == 0 ? 0 : await(future, parallel, false);
+        Py_XDECREF(future);
+        return bad < 0 ? NULL : Py_NewRef(out);
+    }
+    prepare(core, job_in(capsule), n, grain);
+    if (!fp_parallel_start_here(parallel)) {
+        if (queue_rest(core, capsule, owners, out) < 0)
+            return NULL;
+    } else if (!went_well(parallel)) {
+        set_error(parallel);
+        return NULL;
+    }
+    return Py_NewRef(out);
 }

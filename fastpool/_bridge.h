@@ -94,7 +94,7 @@ enum {
 enum {
     PY_CALLABLE, /* fn(*args, **kwargs) */
     PY_KERNEL,   /* one native job on scalars: `call` is set, and fn is the kernel */
-    PY_ARRAY,    /* a native job for each element: fn is the capsule of a py_array_job, args what else must live */
+    PY_ARRAY,    /* a native job for each element: fn is the capsule of a py_array_job, args what else must live, until it fails */
 };
 
 typedef struct py_future {
@@ -168,6 +168,9 @@ void py_forget_main_thread(void);
 /* Drops fn, args, call and kwargs. Not of a PY_ARRAY that is queued. */
 void py_future_drop_call(py_future *future);
 
+/* The capsule of an array's job, as long as it is needed: a new reference. NULL, without an exception, when it is not. */
+PyObject *py_future_capsule(py_future *future);
+
 /* Drops what a native job has held until it ended: the kernel, and an array's inputs. Its result stays. */
 void py_future_drop_owners(py_future *future);
 
@@ -216,6 +219,9 @@ int py_core_add_methods(PyObject *core_type);
 /* Queues a range of `jobs`, ctx being a reference that the queue takes over when it succeeds. -1 with an exception. */
 int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int64_t jobs);
 
+/* 0, or -1 with the exception that a submit's result stands for; FULL is none. */
+int py_settle(fp_submit_result result);
+
 /* Core's only C-visible field comes first (checked at import), so that C can get at it. */
 typedef struct py_core_object {
     PyObject_HEAD
@@ -237,9 +243,10 @@ extern fp_atomic(uint32_t) py_attached_workers;
 extern int64_t py_spin_ns;
 extern uint32_t py_usable_cpus;
 
-/* Attaches the calling thread if it is a worker that is not, for the few things that need it; true when it was. */
-bool py_attach_now(void);
-void py_detach_again(bool attached);
+/* Attaches the calling thread if it is not, for the few things that need it; and undoes that. */
+typedef enum py_tie { PY_WAS_ATTACHED, PY_TIED_WORKER, PY_TIED_BRIEFLY } py_tie;
+py_tie py_attach_now(void);
+void py_detach_again(py_tie tie);
 
 /* ---- errors, from the module fastpool.errors ---- */
 
@@ -290,26 +297,32 @@ void py_batch_cancel_counted(py_batch *batch);
 /* ---- arrays (_array.c) ---- */
 
 #include "fp_loops.h"
+#include "fp_parallel.h"
 
 typedef struct py_array_job {
-    fp_range range;
-    fp_atomic(int64_t) unfinished; /* elements; who takes it to 0 ends the future */
-    fp_atomic(int) discarded;      /* 0, or 1 + fp_discard_reason */
-    int64_t grain;                 /* elements to a chunk; 0: by measurement */
-    py_future *future;             /* borrowed; the queue holds it as long as it holds the job */
-    fp_elementwise work;           /* filled in by the kernel's half of _core.pyx */
+    fp_parallel parallel;
+    py_future *future; /* borrowed; the queue holds it as long as it holds the job. NULL before it is queued */
+    fp_elementwise work;  /* filled in by the kernel's half of _core.pyx; or, of parallel_for: */
+    int (*range)(int64_t begin, int64_t end, void *data);
+    void *data;
 } py_array_job;
 
 /* A job to fill in, and the capsule that owns it. */
 PyObject *py_array_job_new(py_array_job **job);
 
-/* Lets no further element start, and counts those as cancelled. While the pool is there. */
-void py_array_cancel(py_pool *core, PyObject *capsule);
+/* Lets no further element start, and counts those as cancelled: how many. While the pool is there. */
+int64_t py_array_cancel(PyObject *capsule);
 
 /* Runs what nobody has begun, on a worker of the same pool. Attached; the caller holds the capsule. */
 void py_array_help(PyObject *capsule);
 
+/* Elements of a future's array that have started. -1 with an exception when it is no array's. */
+int64_t py_array_started(py_future *future);
+
 /* Queues n elements of the capsule's job. `owners` live until it has ended. The future of `out`, or NULL with an exception. */
 PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
+
+/* The same, waiting; the calling thread may take part. `out`, or NULL with an exception. */
+PyObject *py_array_run(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
 
 #endif

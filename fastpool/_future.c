@@ -167,10 +167,11 @@ void py_future_drop_owners(py_future *future)
     Py_XDECREF(args);
 }
 
-/* The capsule of an array's job, as long as it is needed. */
-static PyObject *job_capsule(py_future *future)
+PyObject *py_future_capsule(py_future *future)
 {
-    PyObject *capsule;
+    PyObject *capsule = NULL;
+    if (future->kind != PY_ARRAY)
+        return NULL;
     Py_BEGIN_CRITICAL_SECTION(future);
     capsule = Py_XNewRef(future->fn);
     Py_END_CRITICAL_SECTION();
@@ -385,7 +386,7 @@ bool py_future_help(py_future *future)
     if (future->core == NULL || is_final(fp_load(&future->state, fp_acquire)) || !py_on_own_worker(future->core))
         return false;
     if (future->kind == PY_ARRAY) {
-        PyObject *capsule = job_capsule(future);
+        PyObject *capsule = py_future_capsule(future);
         if (capsule != NULL)
             py_array_help(capsule);
         Py_XDECREF(capsule);
@@ -572,13 +573,22 @@ static PyObject *future_cancelled(PyObject *self, PyObject *unused)
     return PyBool_FromLong(py_future_phase((py_future *)self) >= PY_CANCELLED);
 }
 
+/* An array that runs already stops at its next piece, if there is one to come: then it ends as cancelled. */
+static bool stop_array(py_future *future)
+{
+    PyObject *capsule = py_future_capsule(future);
+    bool stopped = capsule != NULL && py_future_phase(future) == PY_RUNNING && py_array_cancel(capsule) > 0;
+    Py_XDECREF(capsule);
+    return stopped;
+}
+
 static PyObject *future_cancel(PyObject *self, PyObject *unused)
 {
     (void)unused;
     py_future *future = (py_future *)self;
     if (future->core == NULL) /* not of a pool: the standard two steps, for whoever made it drives it */
         return PyObject_CallOneArg(standard_cancel, self);
-    return PyBool_FromLong(py_future_cancel(future) || py_future_phase(future) >= PY_CANCELLED);
+    return PyBool_FromLong(py_future_cancel(future) || py_future_phase(future) >= PY_CANCELLED || stop_array(future));
 }
 
 /* Of the announce hook: `_state` may now be seen. Called with the condition held. */
@@ -599,7 +609,8 @@ PyDoc_STRVAR(exception_doc,
 "What the job raised, or None, waiting as result() does.");
 PyDoc_STRVAR(cancel_doc,
 "cancel($self, /)\n--\n\n"
-"Cancels the job if it has not started: True then, and from then on.\n\nIts arguments are dropped at once.");
+"Cancels the job if it has not started: True then, and from then on.\n\nIts arguments are dropped at once. "
+"Of an array: what of it has not started; where some of it runs, it ends as cancelled once that has ended.");
 
 static PyMethodDef future_methods[] = {
     {"result", (PyCFunction)(void (*)(void))future_result, METH_FASTCALL | METH_KEYWORDS, result_doc},

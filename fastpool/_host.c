@@ -105,25 +105,57 @@ static void detach(void *arg, fp_worker *worker)
 /* The worker's own flag does not tell: it may be attached for a callback, or detached within a job. */
 static bool is_attached(void)
 {
+    PyThreadState *own = mine.state != NULL ? mine.state : PyGILState_GetThisThreadState();
 #if PY_VERSION_HEX >= 0x030D0000
-    return PyThreadState_GetUnchecked() == mine.state;
+    return own != NULL && PyThreadState_GetUnchecked() == own;
 #else
-    return _PyThreadState_UncheckedGet() == mine.state;
+    return own != NULL && _PyThreadState_UncheckedGet() == own;
 #endif
 }
 
-bool py_attach_now(void)
+py_tie py_attach_now(void)
 {
-    if (mine.state == NULL || is_attached())
-        return true;
+    if (is_attached())
+        return PY_WAS_ATTACHED;
+    if (mine.state == NULL) { /* a thread of someone else's, perhaps one that Python has never seen */
+        PyGILState_Ensure();
+        return PY_TIED_BRIEFLY;
+    }
     PyEval_RestoreThread(mine.state);
-    return false;
+    return PY_TIED_WORKER;
 }
 
-void py_detach_again(bool attached)
+void py_detach_again(py_tie tie)
 {
-    if (!attached)
+    if (tie == PY_TIED_WORKER)
         PyEval_SaveThread();
+    else if (tie == PY_TIED_BRIEFLY)
+        PyGILState_Release(PyGILState_UNLOCKED);
+}
+
+static void *enter(void *arg)
+{
+    (void)arg;
+    return (void *)(intptr_t)py_attach_now();
+}
+
+static void leave(void *arg, void *token)
+{
+    (void)arg;
+    py_detach_again((py_tie)(intptr_t)token);
+}
+
+static void *let_go(void *arg)
+{
+    (void)arg;
+    return is_attached() ? PyEval_SaveThread() : NULL;
+}
+
+static void take_back(void *arg, void *token)
+{
+    (void)arg;
+    if (token != NULL)
+        PyEval_RestoreThread(token);
 }
 
 /* Callables made in C never pass the interpreter's own check for threads that wait; one call of a Python function does. */
@@ -290,8 +322,9 @@ int py_pools_drain_all(void)
 
 py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_full on_full, int64_t submit_timeout_ns)
 {
-    fp_host host = {.worker_count = worker_count, .worker_start = worker_start, .worker_stop = worker_stop, .attach = attach, .detach = detach,
-                    .pulse = pulse, .idle = idle, .free = free_core};
+    fp_host host = {.worker_count = worker_count, .worker_start = worker_start, .worker_stop = worker_stop,
+                    .attach = attach, .detach = detach, .pulse = pulse, .idle = idle,
+                    .let_go = let_go, .take_back = take_back, .enter = enter, .leave = leave, .free = free_core};
     py_pool *core = calloc(1, sizeof *core);
     if (core == NULL)
         return (py_pool *)PyErr_NoMemory();

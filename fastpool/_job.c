@@ -164,12 +164,12 @@ static fp_outcome run_native(void *ctx, fp_worker *worker)
     } else {
         int status = invoke(future->call, worker);
         if (status != 0 || py_future_complete_native(future, PY_FINISHED)) {
-            bool attached = py_attach_now();
+            py_tie tie = py_attach_now();
             if (status != 0)
                 outcome = fail_native(future, status);
             else
                 py_future_announce(future);
-            py_detach_again(attached);
+            py_detach_again(tie);
         }
     }
     py_leave_to_reaper(future, core);
@@ -178,9 +178,9 @@ static fp_outcome run_native(void *ctx, fp_worker *worker)
 
 static int64_t discard_native(void *ctx, fp_discard_reason reason)
 {
-    bool attached = py_attach_now();
+    py_tie tie = py_attach_now();
     int64_t jobs = discard(ctx, reason);
-    py_detach_again(attached);
+    py_detach_again(tie);
     return jobs;
 }
 

@@ -303,14 +303,31 @@ def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wai
     for i in range(inputs):
         _set_operand(&job.work, i, arrays[i])
     _set_operand(&job.work, inputs, out)
-    future = py_array_submit(pool.core, capsule, (k, arrays), out, out.size, grain)
-    if not wait:
-        return future
-    try:
-        return future.result()
-    except BaseException:
-        py_array_cancel(pool.core, capsule)  # interrupted: what has not begun does not begin any more
-        raise
+    if wait:
+        return py_array_run(pool.core, capsule, (k, arrays), out, out.size, grain)
+    return py_array_submit(pool.core, capsule, (k, arrays), out, out.size, grain)
+
+
+def run_range(Core pool, Kernel k, int64_t n, data, int64_t grain):
+    """k(begin, end, data) over pieces of 0 .. n."""
+    cdef py_array_job *job
+    pool_of(pool)
+    if k.signature_id != FP_SIG_RANGE:
+        raise TypeError(f"kernel must have the signature {fp_signatures[FP_SIG_RANGE].text.decode()!r}, not {k.signature!r}")
+    if data is not None:
+        k = rebind_kernel(k, data)
+    if n == 0:
+        return
+    capsule = py_array_job_new(&job)
+    job.range, job.data = <int (*)(int64_t, int64_t, void *) noexcept nogil>k.fn, k.data
+    py_array_run(pool.core, capsule, k, None, n, grain)
+
+
+def elements_started(future):
+    """How many elements of the array of a submit_array's future have started: at most as many as there are."""
+    if not isinstance(future, Future):
+        raise TypeError(f"future must be a fastpool.Future, not {type(future).__name__}")
+    return py_array_started(<py_future *><PyObject *>future)
 
 
 # ---- the kernels that come with the package ----

@@ -44,8 +44,13 @@ cdef extern from "fp_kernels.h":
 
 
 cdef extern from "_bridge.h":
+    ctypedef struct py_future:
+        pass
     ctypedef struct py_array_job:
         fp_elementwise work
+        int (*range)(int64_t begin, int64_t end, void *data) noexcept nogil
+        void *data
     object py_array_job_new(py_array_job **job)
-    void py_array_cancel(py_pool *core, object capsule) noexcept
+    int64_t py_array_started(py_future *future) except -1
     object py_array_submit(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
+    object py_array_run(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)

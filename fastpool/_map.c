@@ -77,9 +77,9 @@ static void end_batch(void *ctx, fp_worker *worker)
 {
     py_batch *batch = ctx;
     (void)worker;
-    bool attached = py_attach_now();
+    py_tie tie = py_attach_now();
     Py_DECREF(batch->owner);
-    py_detach_again(attached);
+    py_detach_again(tie);
 }
 
 static int64_t cancel(py_batch *batch, int reason)

@@ -12,7 +12,7 @@ PyTypeObject *py_kernel_type;
 py_native_call *(*py_kernel_prepare)(PyObject *kernel, PyObject *const *args, Py_ssize_t count);
 
 /* What a submit came to, where that is not FULL: 0, or -1 with an exception. */
-static int settle(fp_submit_result result)
+int py_settle(fp_submit_result result)
 {
     switch (result) {
     case FP_SUBMIT_OK:
@@ -88,7 +88,7 @@ static int push_full(py_pool *core, const fp_job_class *job_class, void *ctx, bo
         if (result == FP_SUBMIT_FULL)
             result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs);
     }
-    return settle(result);
+    return py_settle(result);
 }
 
 /* on_full="caller_runs" and the queue is full: the job runs here, and is counted like any other. */
@@ -113,7 +113,7 @@ static int push(py_pool *core, const fp_job_class *job_class, void *ctx, bool is
     }
     if (result == FP_SUBMIT_FULL)
         return push_full(core, job_class, ctx, is_range, jobs);
-    return settle(result);
+    return py_settle(result);
 }
 
 int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int64_t jobs)

@@ -1,0 +1,271 @@
+/* fp_parallel.c - taking pieces, the pace, and the end (A1, A2). */
+#include "fp_parallel.h"
+
+#include "fp_awake.h"
+#include "fp_clock.h"
+#include "fp_worker.h"
+
+enum {
+    PIECE_NS = 50 * 1000,
+    PIECES_A_WORKER = 4,
+    GROWTH = 8,              /* a piece in cold caches says little of the next */
+    MEASURED_NS = 10 * 1000,
+    MOST_TOGETHER = 4096,
+    WORTH_WAKING_NS = 30 * 1000, /* what is left, where waking takes some 10 to 20 microseconds */
+    TRUSTED_NS = 2000,           /* shorter spans say nothing of the rest */
+};
+
+/* Why a thread runs pieces, which says when it stops, and how jobs are counted. */
+typedef enum role {
+    AS_WORKER, /* until none is left */
+    HELPING,   /* the same, not as the record's worker */
+    ASSISTING, /* while a CPU is to spare */
+    ALONE,     /* not queued: while the rest is not worth a wake-up */
+    FINISHING, /* not queued: until none is left */
+} role;
+
+/* A thread's way through the range. */
+typedef struct way {
+    fp_parallel *parallel;
+    fp_worker *worker; /* AS_WORKER; else NULL */
+    role role;
+    int64_t grain;     /* jobs to take next */
+    int64_t together;  /* pieces to a measurement */
+    int64_t pieces, jobs, failed; /* since the clock was read */
+    int64_t done;      /* jobs in all, not yet subtracted from `unfinished` */
+    int64_t from_ns, began_ns;
+    uint64_t from_ticks; /* the metrics' clock */
+    bool enough;
+} way;
+
+void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_pool *pool, int64_t n, int64_t grain)
+{
+    fp_range_init(&parallel->range, n);
+    fp_store(&parallel->unfinished, n, fp_relaxed);
+    fp_store(&parallel->pace, INT64_C(1), fp_relaxed);
+    fp_store(&parallel->discarded, 0, fp_relaxed);
+    fp_store(&parallel->failed, false, fp_relaxed);
+    parallel->status = 0;
+    parallel->failed_at = -1;
+    parallel->grain = grain;
+    parallel->stop = NULL;
+    parallel->pool = pool;
+    parallel->kind = kind;
+}
+
+static int64_t next_grain(way *way, int64_t took_ns)
+{
+    fp_pool *pool = way->parallel->pool;
+    int64_t workers = (int64_t)fp_load(&pool->live, fp_relaxed);
+    int64_t fair = fp_range_left(&way->parallel->range) / (PIECES_A_WORKER * (workers > 0 ? workers : 1)) + 1;
+    int64_t most = way->jobs < FP_RANGE_GRAIN_MOST / GROWTH ? way->jobs * GROWTH : FP_RANGE_GRAIN_MOST;
+    int64_t aimed = took_ns > 0 ? (int64_t)((double)way->jobs * PIECE_NS / (double)took_ns) + 1 : most;
+    aimed = aimed < most ? aimed : most;
+    return aimed < fair ? aimed : fair;
+}
+
+static bool worth_waking(way *way, int64_t took_ns, int64_t now_ns)
+{
+    double left_ns = (double)fp_range_left(&way->parallel->range) * (double)took_ns / (double)way->jobs;
+    return left_ns > WORTH_WAKING_NS && now_ns - way->began_ns >= TRUSTED_NS;
+}
+
+static void count(way *way, fp_outcome outcome, int64_t jobs, uint64_t ticks_a_job)
+{
+    if (way->worker != NULL)
+        fp_worker_note(way->worker, outcome, jobs, ticks_a_job * (uint64_t)jobs);
+    else if (jobs > 0)
+        fp_pool_note(way->parallel->pool, outcome, (uint64_t)jobs);
+}
+
+static void count_measured(way *way)
+{
+    uint64_t ticks_a_job = (fp_clock_ticks() - way->from_ticks) / (uint64_t)way->jobs;
+    count(way, FP_DONE, way->jobs - way->failed, ticks_a_job);
+    count(way, FP_FAILED, way->failed, ticks_a_job);
+}
+
+static void start_measuring(way *way, int64_t now_ns)
+{
+    way->pieces = way->jobs = way->failed = 0;
+    way->from_ticks = fp_clock_ticks();
+    way->from_ns = now_ns;
+}
+
+static void set_pace(way *way, int64_t took_ns)
+{
+    if (way->parallel->grain <= 0) {
+        way->grain = next_grain(way, took_ns);
+        fp_store(&way->parallel->pace, way->grain, fp_relaxed);
+    } else if (took_ns < MEASURED_NS / 2) {
+        way->together = way->together < MOST_TOGETHER ? way->together * 2 : MOST_TOGETHER;
+    } else if (took_ns > MEASURED_NS * 2) {
+        way->together = way->together > 1 ? way->together / 2 : 1;
+    }
+}
+
+/* Counts what was done since the last time, and sets the pace by it. */
+static void measure(way *way)
+{
+    int64_t now_ns = fp_os_now_ns(), took_ns = now_ns - way->from_ns;
+    count_measured(way);
+    set_pace(way, took_ns);
+    if (way->role == ALONE)
+        way->enough = worth_waking(way, took_ns, now_ns);
+    else if (way->role == ASSISTING)
+        way->enough = fp_awake_count() >= way->parallel->pool->usable_cpus;
+    start_measuring(way, now_ns);
+}
+
+/* F1, F2. */
+static void note_failure(fp_parallel *parallel, const fp_failure *failure)
+{
+    bool first = false;
+    if (failure->jobs == 0 || !fp_cas(&parallel->failed, &first, true, fp_relaxed, fp_relaxed))
+        return;
+    parallel->status = failure->status;
+    parallel->failed_at = failure->at;
+}
+
+static void run_piece(way *way, int64_t begin, int64_t end)
+{
+    fp_parallel *parallel = way->parallel;
+    fp_failure failure = {0};
+    if (way->worker != NULL && end == parallel->range.n)
+        fp_worker_range_started(way->worker);
+    if (way->role >= ALONE) /* before they can be counted as ended */
+        fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)(end - begin), fp_relaxed);
+    parallel->kind->run(parallel, begin, end, &failure);
+    note_failure(parallel, &failure);
+    way->done += end - begin;
+    way->jobs += end - begin;
+    way->failed += failure.jobs;
+}
+
+static bool is_stopped(fp_parallel *parallel)
+{
+    return parallel->stop != NULL && fp_load(parallel->stop, fp_relaxed) != 0;
+}
+
+static void run_pieces(way *way)
+{
+    fp_parallel *parallel = way->parallel;
+    int64_t begin, end;
+    while (!way->enough && fp_range_claim(&parallel->range, way->grain, &begin, &end)) {
+        run_piece(way, begin, end);
+        if (end == parallel->range.n)
+            return;
+        if (++way->pieces >= way->together)
+            measure(way);
+        if (is_stopped(parallel))
+            fp_parallel_cancel(parallel);
+    }
+}
+
+/* A1, A2. True when it has ended by this. */
+static bool finish(fp_parallel *parallel, int64_t jobs)
+{
+    if (jobs == 0 || fp_fetch_sub(&parallel->unfinished, jobs, FP_PARALLEL_END) != jobs)
+        return false;
+    parallel->kind->ended(parallel);
+    return true;
+}
+
+/* The last jobs are counted only when the end is known: a pool is not idle before. True when all have ended by this. */
+static bool take_part(fp_parallel *parallel, fp_worker *worker, role role)
+{
+    way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1,
+               .grain = parallel->grain > 0 ? parallel->grain : fp_load(&parallel->pace, fp_relaxed)};
+    int64_t now_ns = fp_os_now_ns();
+    way.began_ns = now_ns;
+    start_measuring(&way, now_ns);
+    run_pieces(&way);
+    bool ended = finish(parallel, way.done);
+    if (way.jobs > 0)
+        count_measured(&way);
+    if (worker == NULL && way.done > 0)
+        fp_pool_told_idle(parallel->pool);
+    return ended;
+}
+
+static bool take_part_here(fp_parallel *parallel, role role)
+{
+    void *token = fp_pool_let_go(parallel->pool);
+    bool ended = take_part(parallel, NULL, role);
+    fp_pool_take_back(parallel->pool, token);
+    return ended;
+}
+
+bool fp_parallel_may_start_here(fp_pool *pool)
+{
+    fp_worker *worker = fp_worker_current();
+    if (worker != NULL && worker->pool == pool)
+        return true;
+    return pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 &&
+           fp_load(&pool->setting_up, fp_relaxed) == 0 && fp_pool_is_empty(pool);
+}
+
+bool fp_parallel_start_here(fp_parallel *parallel)
+{
+    return take_part_here(parallel, ALONE);
+}
+
+void fp_parallel_finish_here(fp_parallel *parallel)
+{
+    take_part_here(parallel, FINISHING);
+}
+
+void fp_parallel_help(fp_parallel *parallel)
+{
+    take_part_here(parallel, HELPING);
+}
+
+void fp_parallel_assist(fp_parallel *parallel)
+{
+    if (fp_awake_count() < parallel->pool->usable_cpus)
+        take_part_here(parallel, ASSISTING);
+}
+
+static int64_t discard(void *ctx, fp_discard_reason reason)
+{
+    fp_parallel *parallel = ctx;
+    int64_t jobs = fp_range_cancel(&parallel->range);
+    if (jobs > 0)
+        fp_store(&parallel->discarded, 1 + (int)reason, fp_relaxed); /* published by A1 */
+    if (parallel->kind->start != NULL)
+        parallel->kind->start(parallel); /* unless it runs already, or was cancelled */
+    finish(parallel, jobs);
+    return jobs;
+}
+
+int64_t fp_parallel_cancel(fp_parallel *parallel)
+{
+    int64_t jobs = discard(parallel, FP_DISCARD_CANCELLED);
+    fp_pool_note(parallel->pool, FP_CANCELLED, (uint64_t)jobs);
+    fp_pool_told_idle(parallel->pool);
+    return jobs;
+}
+
+/* As a job of the queue; worker == NULL: on a thread that is none, attached where the host attaches. */
+static fp_outcome run(void *ctx, fp_worker *worker)
+{
+    fp_parallel *parallel = ctx;
+    if (parallel->kind->start != NULL && !parallel->kind->start(parallel))
+        fp_pool_note(parallel->pool, FP_CANCELLED, (uint64_t)fp_range_cancel(&parallel->range));
+    else if (is_stopped(parallel))
+        fp_parallel_cancel(parallel);
+    else if (worker != NULL)
+        take_part(parallel, worker, AS_WORKER);
+    else
+        fp_parallel_help(parallel);
+    return FP_COUNTED_ELSEWHERE;
+}
+
+static void end(void *ctx, fp_worker *worker)
+{
+    fp_parallel *parallel = ctx;
+    (void)worker;
+    parallel->kind->released(parallel);
+}
+
+const fp_job_class fp_parallel_job = {.kind = 0, .run = run, .discard = discard, .end = end};
