@@ -68,8 +68,8 @@ def dispatch(context: Context) -> Section:
         cases += _go_counts(peers.go, count)
     libraries = [
         ("TBB task_group::run", peers.tbb, "peer_dispatch"),
-        ("moodycamel's queue, 2 threads", peers.moodycamel, "peer_dispatch"),
-        ("the same, dequeued in bulk", peers.moodycamel, "peer_dispatch_bulk"),
+        ("moodycamel's queue", peers.moodycamel, "peer_dispatch"),
+        ("moodycamel's queue, taken in bulk", peers.moodycamel, "peer_dispatch_bulk"),
         ("OpenMP task", peers.openmp, "peer_dispatch"),
     ]
     for name, library, function in libraries:
