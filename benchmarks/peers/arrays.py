@@ -19,7 +19,7 @@ from fastpool.bench.section import Section
 _ROUNDING = 1e-12
 _C_LOOP = "C loop, one thread"
 _TWO_THREADS = "C loop, a half in each of two threads"
-_CALLER = "OpenMP, TBB, numba, numexpr: the calling thread is one of the two; fastpool: two workers, and the caller where it helps"
+_CALLER = "OpenMP, TBB, numba, numexpr: the calling thread is one of two; fastpool: two workers, and the caller where it helps"
 _POINTER = "fastpool, C, OpenMP and TBB call one and the same function by a pointer; numba and numexpr compile it in"
 
 # What a library is asked for: a row's name, and the function's.
