@@ -59,4 +59,14 @@ static inline void fp_histogram_add(fp_histogram *histogram, uint64_t ticks, uin
         fp_store(&histogram->max, ticks, fp_relaxed);
 }
 
+/* The same of a histogram that several threads write. */
+static inline void fp_histogram_add_shared(fp_histogram *histogram, uint64_t ticks, uint64_t n)
+{
+    fp_fetch_add(&histogram->buckets[fp_histogram_bucket(ticks)], n, fp_relaxed);
+    fp_fetch_add(&histogram->sum, ticks * n, fp_relaxed);
+    uint64_t max = fp_load(&histogram->max, fp_relaxed);
+    while (ticks > max && !fp_cas(&histogram->max, &max, ticks, fp_relaxed, fp_relaxed))
+        ;
+}
+
 #endif

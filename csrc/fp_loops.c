@@ -1,4 +1,4 @@
-/* fp_loops.c - one inner loop for each signature, and the walk over dimensions round it. */
+/* fp_loops.c - one inner loop for each signature, casts round it, and the walk over dimensions round those. */
 #include "fp_loops.h"
 
 /* The inner loops: the compiler turns each into load, call, store; the strides cost nothing beside the call. */
@@ -36,6 +36,7 @@ LOOPS_3(float, f)
 LOOPS_1_2(int64_t, q)
 
 typedef int (*fn_status)(void *);
+typedef void (*fn_inner)(char **, const intptr_t *, const intptr_t *, void *);
 
 const fp_signature_info fp_signatures[FP_SIGNATURES] = {
     [FP_SIG_D_D] = {"double (double)", 1, 'd', 8, false, loop_d1},
@@ -61,14 +62,14 @@ const fp_signature_info fp_signatures[FP_SIGNATURES] = {
 
 fp_scalar fp_call_scalar(fp_signature signature, fp_function fn, const fp_scalar *args, void *data)
 {
-    static const ptrdiff_t strides[FP_MOST_OPERANDS];
+    static const ptrdiff_t strides[FP_MOST_SCALARS + 1];
     const fp_signature_info *info = &fp_signatures[signature];
     fp_scalar result = {.i64 = 0};
     if (signature == FP_SIG_STATUS_P) {
         result.i64 = ((fn_status)fn)(data);
         return result;
     }
-    char *ptr[FP_MOST_OPERANDS];
+    char *ptr[FP_MOST_SCALARS + 1];
     for (int k = 0; k < info->inputs; k++)
         ptr[k] = (char *)&args[k]; /* only read: the loop takes inputs through a const pointer */
     ptr[info->inputs] = (char *)&result;
@@ -86,7 +87,7 @@ static bool merges(const fp_elementwise *work, int operands, int outer)
 
 void fp_elementwise_coalesce(fp_elementwise *work)
 {
-    int operands = fp_signatures[work->signature].inputs + 1, kept = 0;
+    int operands = work->inputs + 1, kept = 0;
     for (int d = 0; d < work->dims; d++) {
         if (work->shape[d] == 1)
             continue;
@@ -148,10 +149,73 @@ static void next_row(place *place, const fp_elementwise *work, int operands)
     }
 }
 
+/* Part of a row, of elements as the kernel sees them. */
+static void call_kernel(const fp_elementwise *work, char *const *ptr, const ptrdiff_t *stride, int64_t n)
+{
+    if (work->signature != FP_SIG_INNER) {
+        fp_signatures[work->signature].loop(work->fn, work->data, ptr, stride, n);
+        return;
+    }
+    char *args[FP_MOST_OPERANDS]; /* its own: some loops count with them */
+    intptr_t steps[FP_MOST_OPERANDS], count = (intptr_t)n;
+    for (int k = 0; k <= work->inputs; k++) {
+        args[k] = ptr[k];
+        steps[k] = stride[k];
+    }
+    ((fn_inner)work->fn)(args, &count, steps, work->data);
+}
+
+/* Pieces are a multiple of this, so that each input's part of the buffer starts on a cache line. */
+enum { PIECE_STEP = 64 };
+_Static_assert(FP_CAST_BYTES / (FP_MOST_INPUTS * 2 * sizeof(double)) >= PIECE_STEP, "a piece of the widest inputs fits");
+
+/* How many elements of each cast input are in the buffer at a time. 0: no input is cast. */
+static int64_t piece_of(const fp_elementwise *work)
+{
+    size_t together = 0;
+    for (int k = 0; k < work->inputs; k++)
+        if (work->cast[k] != NULL)
+            together += work->operand_bytes[k];
+    if (together == 0)
+        return 0;
+    size_t most = FP_CAST_BYTES / together / PIECE_STEP * PIECE_STEP;
+    return most < FP_PIECE ? (int64_t)most : FP_PIECE;
+}
+
+/* Part of a row, a piece at a time. The output may be one of the inputs: all of a piece is read before it is written. */
+static void cast_and_call(const fp_elementwise *work, char *const *ptr, const ptrdiff_t *stride, int64_t n, int64_t piece)
+{
+    _Alignas(PIECE_STEP) char buffer[FP_CAST_BYTES];
+    char *seen[FP_MOST_OPERANDS], *unused = buffer;
+    ptrdiff_t step[FP_MOST_OPERANDS];
+    for (int k = 0; k <= work->inputs; k++) {
+        seen[k] = ptr[k];
+        step[k] = stride[k];
+        if (work->cast[k] == NULL)
+            continue;
+        seen[k] = unused;
+        unused += (size_t)piece * work->operand_bytes[k];
+        step[k] = stride[k] == 0 ? 0 : (ptrdiff_t)work->operand_bytes[k];
+        if (stride[k] == 0) /* one element for all pieces */
+            work->cast[k](seen[k], ptr[k], 0, 1);
+    }
+    for (int64_t done = 0; done < n; done += piece) {
+        int64_t count = piece < n - done ? piece : n - done;
+        for (int k = 0; k <= work->inputs; k++) {
+            char *at = ptr[k] + stride[k] * (ptrdiff_t)done;
+            if (work->cast[k] == NULL)
+                seen[k] = at;
+            else if (stride[k] != 0)
+                work->cast[k](seen[k], at, stride[k], count);
+        }
+        call_kernel(work, seen, step, count);
+    }
+}
+
 void fp_elementwise_run(const fp_elementwise *work, int64_t begin, int64_t end)
 {
-    const fp_signature_info *info = &fp_signatures[work->signature];
-    int operands = info->inputs + 1, last = work->dims - 1;
+    int operands = work->inputs + 1, last = work->dims - 1;
+    int64_t piece = piece_of(work);
     ptrdiff_t row_stride[FP_MOST_OPERANDS];
     place place;
     if (begin >= end)
@@ -162,7 +226,10 @@ void fp_elementwise_run(const fp_elementwise *work, int64_t begin, int64_t end)
     for (;;) {
         int64_t in_row = work->shape[last] - place.index[last];
         int64_t n = in_row < end - begin ? in_row : end - begin;
-        info->loop(work->fn, work->data, place.ptr, row_stride, n);
+        if (piece == 0)
+            call_kernel(work, place.ptr, row_stride, n);
+        else
+            cast_and_call(work, place.ptr, row_stride, n, piece);
         begin += n;
         if (begin == end)
             return;

@@ -5,7 +5,8 @@
  * knows of Python, and pieces do not share anything that is written.
  *
  * Elements are numbered in C order over the common shape. Each array has a byte stride for each dimension, 0 where it is
- * broadcast, so that strided, reversed and broadcast arrays are all the same loop.
+ * broadcast, so that strided, reversed and broadcast arrays are all the same loop. An input that is not as the kernel wants it
+ * has a cast (fp_cast.h): it goes through a small buffer on the worker's stack, and no copy of the whole is made.
  */
 #ifndef FP_LOOPS_H
 #define FP_LOOPS_H
@@ -13,6 +14,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "fp_cast.h"
 
 /* Any kernel; cast back to its signature before it is called. */
 typedef void (*fp_function)(void);
@@ -40,18 +43,22 @@ typedef enum fp_signature {
     FP_SIGNATURES,
 } fp_signature;
 
-enum { FP_MOST_INPUTS = 3, FP_MOST_OPERANDS = FP_MOST_INPUTS + 1, FP_MOST_DIMS = 64 };
+/* The scalar signatures have up to FP_MOST_SCALARS inputs, an inner loop FP_MOST_INPUTS. */
+enum { FP_MOST_SCALARS = 3, FP_MOST_INPUTS = 7, FP_MOST_OPERANDS = FP_MOST_INPUTS + 1, FP_MOST_DIMS = 64 };
+
+/* Inputs are cast in pieces of at most FP_PIECE elements, through FP_CAST_BYTES of stack. */
+enum { FP_PIECE = 512, FP_CAST_BYTES = 16 * 1024 };
 
 /* n elements at `ptr`, `stride` bytes apart: the inputs, then the output. */
 typedef void (*fp_loop)(fp_function fn, void *data, char *const *ptr, const ptrdiff_t *stride, int64_t n);
 
 typedef struct fp_signature_info {
     const char *text;    /* in canonical spelling */
-    int inputs;          /* array arguments */
+    int inputs;          /* array arguments; an inner loop does not say */
     char type;           /* 'd' double, 'f' float, 'q' int64_t, 'i' int status */
     size_t element_bytes;
     bool has_data;
-    fp_loop loop;        /* NULL: not for arrays */
+    fp_loop loop;        /* NULL: not for arrays, or an inner loop, which is one itself */
 } fp_signature_info;
 
 extern const fp_signature_info fp_signatures[FP_SIGNATURES];
@@ -65,15 +72,18 @@ typedef union fp_scalar {
 /* One job on scalars. The result's member is that of the signature's type; a status is in i64. */
 fp_scalar fp_call_scalar(fp_signature signature, fp_function fn, const fp_scalar *args, void *data);
 
-/* A kernel and its arrays. */
+/* A kernel and its arrays: the inputs, then the output. */
 typedef struct fp_elementwise {
     fp_signature signature;
     fp_function fn;
     void *data;
+    int inputs; /* those of the signature, or of the inner loop */
     int dims;
     int64_t shape[FP_MOST_DIMS];
-    char *base[FP_MOST_OPERANDS]; /* the inputs, then the output */
+    char *base[FP_MOST_OPERANDS];
     ptrdiff_t stride[FP_MOST_OPERANDS][FP_MOST_DIMS]; /* bytes */
+    size_t operand_bytes[FP_MOST_OPERANDS];           /* of an element as the kernel sees it */
+    fp_cast cast[FP_MOST_OPERANDS];                   /* to what the kernel sees; NULL: used in place, as outputs are */
 } fp_elementwise;
 
 /* Merges dimensions that follow each other without a gap in every operand: a contiguous array becomes one row. */

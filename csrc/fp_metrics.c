@@ -1,7 +1,7 @@
 /* fp_metrics.c - merging the workers' counters. */
 #include "fp_metrics.h"
 
-static void merge_histogram(fp_histogram_sum *into, fp_histogram *histogram)
+void fp_histogram_merge(fp_histogram_sum *into, fp_histogram *histogram)
 {
     uint64_t max = fp_load(&histogram->max, fp_relaxed);
     into->sum += fp_load(&histogram->sum, fp_relaxed);
@@ -15,6 +15,6 @@ void fp_metrics_merge(fp_metrics *into, fp_worker_metrics *worker)
     for (unsigned i = 0; i < FP_OUTCOMES; i++)
         into->ended[i] += fp_load(&worker->ended[i], fp_acquire);
     into->active_workers += fp_load(&worker->running, fp_relaxed);
-    merge_histogram(&into->duration, &worker->duration);
-    merge_histogram(&into->wait, &worker->wait);
+    fp_histogram_merge(&into->duration, &worker->duration);
+    fp_histogram_merge(&into->wait, &worker->wait);
 }

@@ -31,6 +31,8 @@ typedef struct fp_metrics {
     fp_histogram_sum duration, wait;
 } fp_metrics;
 
+void fp_histogram_merge(fp_histogram_sum *into, fp_histogram *histogram);
+
 /* Adds one worker's counters to a snapshot. */
 void fp_metrics_merge(fp_metrics *into, fp_worker_metrics *worker);
 

@@ -61,7 +61,7 @@ static int64_t next_grain(way *way, int64_t took_ns)
     int64_t most = way->jobs < FP_RANGE_GRAIN_MOST / GROWTH ? way->jobs * GROWTH : FP_RANGE_GRAIN_MOST;
     int64_t aimed = took_ns > 0 ? (int64_t)((double)way->jobs * PIECE_NS / (double)took_ns) + 1 : most;
     aimed = aimed < most ? aimed : most;
-    return aimed < fair ? aimed : fair;
+    return aimed < fair || way->role == ALONE ? aimed : fair;
 }
 
 static bool worth_waking(way *way, int64_t took_ns, int64_t now_ns)
@@ -74,8 +74,8 @@ static void count(way *way, fp_outcome outcome, int64_t jobs, uint64_t ticks_a_j
 {
     if (way->worker != NULL)
         fp_worker_note(way->worker, outcome, jobs, ticks_a_job * (uint64_t)jobs);
-    else if (jobs > 0)
-        fp_pool_note(way->parallel->pool, outcome, (uint64_t)jobs);
+    else
+        fp_pool_note_run(way->parallel->pool, outcome, (uint64_t)jobs, ticks_a_job);
 }
 
 static void count_measured(way *way)

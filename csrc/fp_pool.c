@@ -427,12 +427,21 @@ void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs)
         fp_fetch_add(&pool->ended_extra[outcome], jobs, fp_acq_rel);
 }
 
+void fp_pool_note_run(fp_pool *pool, fp_outcome outcome, uint64_t jobs, uint64_t ticks)
+{
+    if (jobs == 0 || outcome == FP_COUNTED_ELSEWHERE)
+        return;
+    fp_histogram_add_shared(&pool->duration_extra, ticks, jobs);
+    fp_pool_note(pool, outcome, jobs);
+}
+
 void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics)
 {
     *metrics = (fp_metrics){0};
     fp_mutex_lock(&pool->lock);
     for (uint32_t i = 0; i < FP_OUTCOMES; i++)
         metrics->ended[i] = fp_load(&pool->ended_extra[i], fp_acquire);
+    fp_histogram_merge(&metrics->duration, &pool->duration_extra);
     for (uint32_t i = 0; i < pool->made; i++)
         fp_metrics_merge(metrics, pool->workers[i]->metrics);
     metrics->submitted = count_submitted(pool);

@@ -110,6 +110,7 @@ typedef struct fp_pool {
     fp_aligned fp_atomic(uint64_t) submitted_extra; /* beyond one for each record: a range's further jobs */
     fp_atomic(uint64_t) ended_extra[FP_OUTCOMES];
     fp_atomic(uint64_t) rejected;
+    fp_histogram duration_extra;
 
     fp_mutex lock;
     struct fp_worker **workers; /* options.max_workers places; [0, made) filled, never emptied before the end */
@@ -185,6 +186,9 @@ static inline void fp_pool_take_back(fp_pool *pool, void *token)
 
 /* Counts jobs that ended on a thread that is no worker. */
 void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs);
+
+/* The same of jobs that ran there, taking `ticks` each. */
+void fp_pool_note_run(fp_pool *pool, fp_outcome outcome, uint64_t jobs, uint64_t ticks);
 
 /* Of workers (fp_worker.c). */
 void fp_pool_close_range(fp_pool *pool, fp_queue_head head);

@@ -88,6 +88,12 @@ void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_
     fp_store(&metrics->ended[outcome], fp_load(&metrics->ended[outcome], fp_relaxed) + (uint64_t)jobs, fp_release);
 }
 
+void fp_worker_note_taken(fp_worker *worker, uint32_t jobs)
+{
+    fp_atomic(uint64_t) *taken = &worker->metrics->taken;
+    fp_store(taken, fp_load(taken, fp_relaxed) + jobs, fp_relaxed); /* published by the ends, which are counted after it */
+}
+
 /* A clock that another CPU read may be a little ahead of this one's. */
 static uint64_t since(uint64_t now, uint64_t then)
 {

@@ -51,6 +51,9 @@ fp_worker *fp_worker_current(void);
 /* For ranges: `jobs` jobs ended so, taking `ticks` together. */
 void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_t ticks);
 
+/* For bursts: so many jobs count as submitted from now on. */
+void fp_worker_note_taken(fp_worker *worker, uint32_t jobs);
+
 /* For ranges: all jobs of the one that this worker runs have started, so it holds no place in the queue any more. Before the
  * last chunk is run, for that may take long. */
 void fp_worker_range_started(fp_worker *worker);

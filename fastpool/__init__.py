@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import atexit as _atexit
+import os as _os
 
 from fastpool import _core
 from fastpool._core import Future
@@ -46,8 +47,21 @@ __all__ = [
     "SubmitTimeout",
     "ThreadPoolExecutor",
     "__version__",
+    "get_include",
     "kernel",
 ]
+
+
+def get_include() -> str:
+    """The directory of ``fastpool.h``, for the ``include_dirs`` of an extension module that submits native jobs.
+
+    Examples
+    --------
+    >>> import os, fastpool
+    >>> os.path.isfile(os.path.join(fastpool.get_include(), "fastpool.h"))
+    True
+    """
+    return _os.path.join(_os.path.dirname(__file__), "include")
 
 
 # Interpreter exit drains like ThreadPoolExecutor. atexit runs after the non-daemon threads have ended, so unlike there

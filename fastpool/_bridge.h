@@ -162,6 +162,9 @@ static inline int64_t py_slice_until(int64_t deadline_ns)
     return slice_ns < deadline_ns ? slice_ns : deadline_ns;
 }
 
+/* True on the main thread, which alone runs Python's signal handlers; and if it is not known which that is. */
+bool py_on_main_thread(void);
+
 /* After a fork the thread that forked is the main one. */
 void py_forget_main_thread(void);
 
@@ -227,6 +230,12 @@ typedef struct py_core_object {
     PyObject_HEAD
     py_pool *core;
 } py_core_object;
+
+/* The pool of an initialised Core; NULL with TypeError or PoolError for anything else. */
+py_pool *py_core_from(PyObject *object);
+
+/* The table of include/fastpool.h, in a capsule. */
+PyObject *py_capi_capsule(void);
 
 /* Asks the kernel half for a native call; NULL and an exception when the arguments do not fit. Set by _core.pyx. */
 extern PyTypeObject *py_kernel_type;

@@ -91,6 +91,7 @@ cdef extern from "_bridge.h":
     void py_pool_destroy(py_pool *core) noexcept
     int py_pools_drain_all() except -1
     int py_core_add_methods(object core_type) except -1
+    object py_capi_capsule()
     py_batch *py_batch_new(py_pool *core, object owner, object fn, list items, bint star, list results,
                            int64_t grain) except NULL
     void py_batch_free(py_batch *batch) noexcept

@@ -242,7 +242,9 @@ cdef class MapIterator:
             py_batch_cancel_counted(self.batch.batch)
 
 
+include "_library.pxi"
 include "_kernel.pxi"
+include "_arrays.pxi"
 
 
 def deadline_from(timeout):
@@ -311,3 +313,4 @@ cdef int _wire() except -1:
 _set_spin()
 _wire()
 Future = <object>py_future_type
+_c_api = py_capi_capsule()

@@ -311,18 +311,28 @@ void py_forget_main_thread(void)
     fp_store(&main_thread, 0, fp_relaxed);
 }
 
-static bool on_main_thread(void)
+/* Asked once: threading.main_thread().ident. */
+static unsigned long find_main_thread(void)
+{
+    unsigned long known = 0;
+    py_tie tie = py_attach_now();
+    PyObject *threading = PyImport_ImportModule("threading"), *main = NULL, *ident = NULL;
+    if (threading != NULL && (main = PyObject_CallMethod(threading, "main_thread", NULL)) != NULL &&
+        (ident = PyObject_GetAttrString(main, "ident")) != NULL)
+        known = PyLong_AsUnsignedLong(ident);
+    Py_XDECREF(ident);
+    Py_XDECREF(main);
+    Py_XDECREF(threading);
+    PyErr_Clear(); /* unknown: then every thread waits in slices, which is only a little dearer */
+    py_detach_again(tie);
+    return known;
+}
+
+bool py_on_main_thread(void)
 {
     unsigned long known = fp_load(&main_thread, fp_relaxed);
-    if (known == 0) { /* asked once: threading.main_thread().ident */
-        PyObject *threading = PyImport_ImportModule("threading"), *main = NULL, *ident = NULL;
-        if (threading != NULL && (main = PyObject_CallMethod(threading, "main_thread", NULL)) != NULL &&
-            (ident = PyObject_GetAttrString(main, "ident")) != NULL)
-            known = PyLong_AsUnsignedLong(ident);
-        Py_XDECREF(ident);
-        Py_XDECREF(main);
-        Py_XDECREF(threading);
-        PyErr_Clear(); /* unknown: then every thread waits in slices, which is only a little dearer */
+    if (known == 0) {
+        known = find_main_thread();
         fp_store(&main_thread, known, fp_relaxed);
     }
     return known == 0 || known == PyThread_get_thread_ident();
@@ -414,7 +424,7 @@ int py_future_wait(py_future *future, int64_t deadline_ns)
         return 1;
     if (refuse_if_forked(future) < 0)
         return -1;
-    bool sliced = on_main_thread(), spun = false;
+    bool sliced = py_on_main_thread(), spun = false;
     while (!is_final(fp_load(&future->state, fp_acquire))) {
         Py_BEGIN_ALLOW_THREADS
         if (!spun) {

@@ -9,10 +9,15 @@ from cpython.pycapsule cimport (
 
 from fastpool._loops cimport *
 
+import functools as _functools
+
 import numpy as _np
 
 SIGNATURES = {fp_signatures[i].text.decode(): i for i in range(FP_SIGNATURES)}
-_DTYPES = {b"d": _np.dtype(_np.float64), b"f": _np.dtype(_np.float32), b"q": _np.dtype(_np.int64)}
+_DTYPES = {"d": _np.dtype(_np.float64), "f": _np.dtype(_np.float32), "q": _np.dtype(_np.int64)}
+# Of the arrays, and of the result as the last, that a kernel of each signature is called with; None: it is not for arrays.
+_OPERANDS = [(_DTYPES[chr(fp_signatures[i].type)],) * (fp_signatures[i].inputs + 1) if chr(fp_signatures[i].type) in _DTYPES
+             else None for i in range(FP_SIGNATURES)]
 
 
 @cython.final
@@ -30,11 +35,14 @@ cdef class Kernel:
     cdef int signature_id             # its index in fp_signatures
     cdef void *data                   # what its last argument points to; NULL without user data
     cdef object owner                 # keeps the code: capsule, ctypes function, ...
+    cdef object library               # keeps the shared library that the code is in
     cdef object data_owner            # keeps the data: memoryview or capsule
+    cdef bint data_is_named           # whether `origin` brings back the data too
     cdef readonly str name
     cdef readonly str signature
     cdef readonly str origin          # "module:function" that brings it back, or None
     cdef readonly tuple dtypes        # of a NumPy inner loop: its inputs' and its output's; else None
+    cdef tuple operands               # the same of every kernel that is for arrays
 
     def __init__(self):
         raise TypeError("a Kernel is made by fastpool.kernel()")
@@ -55,11 +63,14 @@ cdef class Kernel:
         return f"<Kernel {self.name}: {self.signature}>"
 
     def __reduce__(self):
-        if self.origin is None or self.data_owner is not None:
-            why = "has user data" if self.origin is not None else 'has no "module:function" name'
-            raise TypeError(f"cannot pickle {self!r}: it {why}")
+        if self.origin is None:
+            raise TypeError(f'cannot pickle {self!r}: it has no "module:function" name')
+        if self.data_owner is not None and not self.data_is_named:
+            raise TypeError(f"cannot pickle {self!r}: it has user data")
         from fastpool.kernel import kernel
-        return kernel, (self.origin,)
+        # The signature goes with the name: some functions declare none, and elsewhere the name may mean another function.
+        again = kernel if self.dtypes is None else _functools.partial(kernel, dtypes=self.dtypes)
+        return again, (self.origin, self.signature)
 
 
 def make_kernel(address, str signature, owner, data, str name, str origin=None, tuple dtypes=None):
@@ -77,17 +88,34 @@ def make_kernel(address, str signature, owner, data, str name, str origin=None, 
     if k.fn is NULL:
         raise ValueError("obj is a NULL function pointer")
     k.signature_id, k.signature, k.owner, k.name, k.origin, k.dtypes = sid, signature, owner, name, origin, dtypes
+    k.operands = dtypes if sid == FP_SIG_INNER else _OPERANDS[sid]
+    k.library = _LibraryHold.__new__(_LibraryHold)
+    (<_LibraryHold>k.library).hold(<void *>k.fn)
     if data is not None:
         _set_data(k, data)
     return k
 
 
-def rebind_kernel(Kernel k, data):
-    """The same function with other user data."""
+cdef Kernel _copy(Kernel k):
     cdef Kernel other = Kernel.__new__(Kernel)
     other.fn, other.signature_id, other.signature = k.fn, k.signature_id, k.signature
-    other.owner, other.name, other.origin, other.dtypes = k.owner, k.name, k.origin, k.dtypes
+    other.owner, other.library, other.name, other.origin = k.owner, k.library, k.name, k.origin
+    other.dtypes, other.operands = k.dtypes, k.operands
+    other.data, other.data_owner, other.data_is_named = k.data, k.data_owner, k.data_is_named
+    return other
+
+
+def rebind_kernel(Kernel k, data):
+    """The same function with other user data."""
+    other = _copy(k)
     _set_data(other, data)
+    return other
+
+
+def name_kernel(Kernel k, str origin):
+    """The same function and data, found as "module:function", which brings back both."""
+    other = _copy(k)
+    other.name, other.origin, other.data_is_named = origin, origin, True
     return other
 
 
@@ -100,6 +128,7 @@ cdef int _set_data(Kernel k, data) except -1:
     else:
         k.data_owner = _BufferHold.__new__(_BufferHold)
         k.data = (<_BufferHold>k.data_owner).hold(data)
+    k.data_is_named = False
     return 0
 
 
@@ -208,126 +237,6 @@ cdef py_native_call *_prepare(PyObject *kernel, PyObject *const *args, Py_ssize_
     call.base.invoke, call.base.box = _invoke, _box_call
     call.fn, call.data, call.signature_id = k.fn, k.data, k.signature_id
     return &call.base
-
-
-# ---- arrays ----
-
-def _as_input(value, dtype, str name):
-    """`value` as an aligned native array of `dtype`, by safe casting."""
-    array = _np.asarray(value)
-    if array.dtype != dtype:
-        if not _np.can_cast(array.dtype, dtype, "safe"):
-            raise TypeError(f"{name} has dtype {array.dtype}, which does not safely cast to the kernel's {dtype}")
-        array = array.astype(dtype)
-    return array if array.flags.aligned and array.dtype.isnative else array.astype(dtype)
-
-
-def _check_out(out, shape, dtype, inputs):
-    if not isinstance(out, _np.ndarray):
-        raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
-    if out.dtype != dtype or not out.dtype.isnative:
-        raise TypeError(f"out has dtype {out.dtype}, the kernel's result is {dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, the result has {shape}")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
-    if not out.flags.aligned:
-        raise ValueError("out is not aligned for its dtype")
-    if _overlaps_itself(out):
-        raise ValueError("out has elements that share memory (a broadcast array)")
-    for i, array in enumerate(inputs):
-        same = (array.__array_interface__["data"] == out.__array_interface__["data"] and array.shape == out.shape
-                and _steps(array) == _steps(out))
-        if not same and _overlap(array, out):
-            raise ValueError(f"out overlaps input {i} partly; give the same array, or one apart from it")
-    return out
-
-
-def _steps(array):
-    """Its strides, those of single elements being no matter."""
-    return [stride for stride, count in zip(array.strides, array.shape) if count > 1]
-
-
-def _overlaps_itself(array):
-    """Whether elements share memory; True too for a few layouts that only could, and that nobody makes."""
-    reach = array.itemsize  # bytes that the dimensions so far span
-    for stride, count in sorted((abs(stride), count) for stride, count in zip(array.strides, array.shape) if count > 1):
-        if stride < reach:
-            return True
-        reach += stride * (count - 1)
-    return False
-
-
-def _overlap(a, b):
-    """Whether two arrays share an element; True too where that is too hard to tell."""
-    try:
-        return _np.shares_memory(a, b, max_work=1000000)
-    except _np.exceptions.TooHardError:
-        return True
-
-
-cdef int _set_operand(fp_elementwise *work, int k, array) except -1:
-    """Operand k's address and strides; 0 where it is broadcast."""
-    cdef cnp.ndarray a = array
-    cdef int d, missing = work.dims - cnp.PyArray_NDIM(a)  # dimensions that the array lacks come first
-    work.base[k] = <char *>cnp.PyArray_DATA(a)
-    for d in range(work.dims):
-        if d < missing or cnp.PyArray_DIM(a, d - missing) == 1:
-            work.stride[k][d] = 0
-        else:
-            work.stride[k][d] = cnp.PyArray_STRIDE(a, d - missing)
-    return 0
-
-
-def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wait):
-    """Queues one job for each element: the future of the output array; or waits, and returns the array."""
-    cdef int inputs = fp_signatures[k.signature_id].inputs, i
-    cdef bytes kind = bytes([fp_signatures[k.signature_id].type])
-    pool_of(pool)
-    if kind not in _DTYPES:
-        raise TypeError(f"{k!r} is not for arrays: its signature returns a status, not an element")
-    if len(values) != inputs:
-        raise TypeError(f"{k!r} takes {inputs} arrays, got {len(values)}")
-    dtype = _DTYPES[kind]
-    arrays = [None] * inputs  # filled in place: Cython 3.3's list comprehensions free an item twice when memory runs out
-    for i in range(inputs):
-        arrays[i] = _as_input(values[i], dtype, f"input {i}")
-    shape = _np.broadcast(*arrays).shape
-    out = _np.empty(shape, dtype) if out is None else _check_out(out, shape, dtype, arrays)
-    cdef py_array_job *job
-    capsule = py_array_job_new(&job)
-    job.work.signature, job.work.fn, job.work.data = k.signature_id, k.fn, k.data
-    job.work.dims = out.ndim
-    for i in range(out.ndim):
-        job.work.shape[i] = shape[i]
-    for i in range(inputs):
-        _set_operand(&job.work, i, arrays[i])
-    _set_operand(&job.work, inputs, out)
-    if wait:
-        return py_array_run(pool.core, capsule, (k, arrays), out, out.size, grain)
-    return py_array_submit(pool.core, capsule, (k, arrays), out, out.size, grain)
-
-
-def run_range(Core pool, Kernel k, int64_t n, data, int64_t grain):
-    """k(begin, end, data) over pieces of 0 .. n."""
-    cdef py_array_job *job
-    pool_of(pool)
-    if k.signature_id != FP_SIG_RANGE:
-        raise TypeError(f"kernel must have the signature {fp_signatures[FP_SIG_RANGE].text.decode()!r}, not {k.signature!r}")
-    if data is not None:
-        k = rebind_kernel(k, data)
-    if n == 0:
-        return
-    capsule = py_array_job_new(&job)
-    job.range, job.data = <int (*)(int64_t, int64_t, void *) noexcept nogil>k.fn, k.data
-    py_array_run(pool.core, capsule, k, None, n, grain)
-
-
-def elements_started(future):
-    """How many elements of the array of a submit_array's future have started: at most as many as there are."""
-    if not isinstance(future, Future):
-        raise TypeError(f"future must be a fastpool.Future, not {type(future).__name__}")
-    return py_array_started(<py_future *><PyObject *>future)
 
 
 # ---- the kernels that come with the package ----

@@ -5,6 +5,14 @@ from libc.stdint cimport int64_t
 from fastpool._capi cimport py_native_call, py_pool
 
 
+cdef extern from "fp_cast.h":
+    ctypedef enum fp_type:
+        FP_BOOL, FP_I8, FP_U8, FP_I16, FP_U16, FP_I32, FP_U32, FP_I64, FP_U64, FP_F16, FP_F32, FP_F64, FP_C64, FP_C128, FP_TYPES
+    size_t fp_type_bytes(fp_type type) noexcept nogil
+    ctypedef void (*fp_cast)(void *target, const char *source, ptrdiff_t stride, int64_t n) noexcept nogil
+    fp_cast fp_cast_find(fp_type from_, fp_type to, bint swapped) noexcept nogil
+
+
 cdef extern from "fp_loops.h":
     ctypedef void (*fp_function)() noexcept nogil
     ctypedef int fp_signature
@@ -12,6 +20,7 @@ cdef extern from "fp_loops.h":
     enum: FP_SIG_STATUS_P
     enum: FP_SIG_RANGE
     enum: FP_SIG_INNER
+    enum: FP_MOST_SCALARS
     enum: FP_MOST_INPUTS
     ctypedef struct fp_signature_info:
         const char *text
@@ -29,10 +38,13 @@ cdef extern from "fp_loops.h":
         fp_signature signature
         fp_function fn
         void *data
+        int inputs
         int dims
         int64_t *shape
         char **base
         ptrdiff_t (*stride)[64]
+        size_t *operand_bytes
+        fp_cast *cast
 
 
 cdef extern from "fp_kernels.h":

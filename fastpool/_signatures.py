@@ -1,4 +1,4 @@
-"""C signatures as text: every spelling of a type brought to one, so that they can be compared exactly."""
+"""C signatures as text: every spelling of a type brought to one, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 # Names of signed integers whose size depends on the system: those of 8 bytes are int64_t.
 _INTEGERS = {
     "int": ctypes.c_int,
+    "int32_t": ctypes.c_int32,
+    "npy_int32": ctypes.c_int32,
+    "npy_int": ctypes.c_int,
     "long": ctypes.c_long,
     "long long": ctypes.c_longlong,
     "PY_LONG_LONG": ctypes.c_longlong,
@@ -23,6 +26,8 @@ _INTEGERS = {
     "Py_ssize_t": ctypes.c_ssize_t,
 }
 _SYNONYMS = {"npy_double": "double", "npy_float64": "double", "npy_float": "float", "npy_float32": "float"}
+INNER_LOOP = "void (char **, int64_t const *, int64_t const *, void *)"
+
 _SHAPE = re.compile(r"\s*([^()]*?)\s*\(([^()]*)\)\s*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
@@ -91,6 +96,47 @@ def normalise(text: str) -> str:
     return f"{result} ({', '.join(arguments)})"
 
 
+def _types(signature: str) -> list[str]:
+    """The types in a signature's one spelling, the result first, without const."""
+    result, _, arguments = signature.replace(" const", "").rstrip(")").partition(" (")
+    return [result, *arguments.split(", ")]
+
+
+def _fits(declared: str, wanted: str, untyped: bool) -> bool:
+    """Whether two types are one, or, if `untyped`, both are pointers and one of them does not say to what."""
+    if declared == wanted:
+        return True
+    if not (untyped and declared.endswith("*") and wanted.endswith("*")):
+        return False
+    pairs = ((declared, wanted), (wanted, declared))
+    return any(vague.startswith("void *") and vague.count("*") <= other.count("*") for vague, other in pairs)
+
+
+def agree(declared: str, wanted: str, *, untyped: bool = False) -> bool:
+    """Whether a function whose declaration cannot say const is one of signature `wanted`.
+
+    Parameters
+    ----------
+    declared, wanted : str
+        Signatures in their one spelling.
+    untyped : bool, default False
+        Whether ``void *`` may stand for another pointer, as in C; ``void **`` for a pointer to a pointer.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> agree("double (double *, void *)", "double (double const *, void *)")
+    True
+    >>> agree("int (void *)", "int (char *)"), agree("int (void *)", "int (char *)", untyped=True)
+    (False, True)
+    """
+    one, other = _types(declared), _types(wanted)
+    return len(one) == len(other) and all(map(_fits, one, other, [untyped] * len(one)))
+
+
 _CTYPES: dict[object, str] = {
     ctypes.c_double: "double",
     ctypes.c_float: "float",
@@ -102,6 +148,19 @@ _CTYPES: dict[object, str] = {
     ctypes.c_void_p: "void *",
     None: "void",
 }
+# What bytes are called matters only to who reads them: numba's char is c_byte.
+_CTYPES_POINTED_TO: dict[object, str] = {ctypes.c_char: "char", ctypes.c_byte: "char", ctypes.c_char_p: "char *"}
+
+
+def _ctypes_name(declared: Any) -> str | None:
+    """How C spells a ctypes type; None for one that no kernel has."""
+    if declared is not None and not isinstance(declared, type):
+        return None  # a restype may be any callable
+    if declared is None or not issubclass(declared, ctypes._Pointer):
+        return _CTYPES.get(declared)
+    target = getattr(declared, "_type_", object)  # none yet, of a pointer to an incomplete type
+    name = _CTYPES_POINTED_TO.get(target) or _ctypes_name(target)
+    return None if name is None else f"{name} *"
 
 
 def of_ctypes(function: Any) -> str | None:
@@ -116,7 +175,8 @@ def of_ctypes(function: Any) -> str | None:
         return None
     names = []
     for declared in (function.restype, *function.argtypes):
-        if declared not in _CTYPES:
+        name = _ctypes_name(declared)
+        if name is None:
             raise TypeError(f"obj declares the ctypes type {declared!r}, which no kernel has")
-        names.append(_CTYPES[declared])
+        names.append(name)
     return normalise(f"{names[0]} ({', '.join(names[1:])})")

@@ -173,6 +173,20 @@ static int fill_native(py_future *future, PyObject *kernel, PyObject *const *arg
     return 0;
 }
 
+static PyTypeObject *core_type;
+
+py_pool *py_core_from(PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, core_type)) {
+        PyErr_Format(PyExc_TypeError, "pool must be a fastpool.Pool, not %.200s", py_type_name(object));
+        return NULL;
+    }
+    py_pool *core = ((py_core_object *)object)->core;
+    if (core == NULL)
+        PyErr_SetString(py_errors_pool, "the pool was not initialised");
+    return core;
+}
+
 /* A future for fn(*args, **kwargs), not yet queued. */
 static py_future *make(PyObject *self, const char *method, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
@@ -302,17 +316,18 @@ static PyMethodDef core_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-int py_core_add_methods(PyObject *core_type)
+int py_core_add_methods(PyObject *type)
 {
+    core_type = (PyTypeObject *)type;
     for (PyMethodDef *method = core_methods; method->ml_name != NULL; method++) {
-        PyObject *descriptor = PyDescr_NewMethod((PyTypeObject *)core_type, method);
+        PyObject *descriptor = PyDescr_NewMethod(core_type, method);
         /* By way of the dict: Core is an extension type, whose attributes cannot be set. */
         int bad = descriptor == NULL ||
-                  PyDict_SetItemString(((PyTypeObject *)core_type)->tp_dict, method->ml_name, descriptor) < 0;
+                  PyDict_SetItemString(core_type->tp_dict, method->ml_name, descriptor) < 0;
         Py_XDECREF(descriptor);
         if (bad)
             return -1;
     }
-    PyType_Modified((PyTypeObject *)core_type);
+    PyType_Modified(core_type);
     return 0;
 }

@@ -239,6 +239,38 @@ class Pool(_core.Core, Executor):
         """Do as `map_array`, and return a future of the array at once. The inputs must not be written until it ends."""
         return _core.submit_array(self, _kernel(kernel), arrays, out, _grain(grain), False)
 
+    def parallel_for(self, kernel: Kernel, n: int, /, data: Any = None, grain: int | None = None) -> None:
+        """``kernel(begin, end, data)`` over pieces of ``0 <= i < n``, each i once.
+
+        Parameters
+        ----------
+        kernel : Kernel
+            Of the signature ``int (int64_t, int64_t, void *)``; 0 is success.
+        n : int
+            At least 0.
+        data : object with a buffer, or PyCapsule, optional
+            For the kernel's ``void *`` in this call; default: the kernel's own.
+        grain : int, optional
+            A piece's length. Default: as many as take some 50 us, by measurement.
+
+        Raises
+        ------
+        NativeJobError
+            If the kernel returned something else for a piece; `index` is where the first to do so began. The other pieces
+            have run all the same.
+        TypeError, ValueError
+            If an argument does not fit; nothing has been queued then.
+        PoolShutdown, PoolOverloaded, SubmitTimeout, PoolError
+            As `submit`.
+
+        Notes
+        -----
+        Thread safety: from any thread, and from jobs. Blocking: until the last piece has ended; the calling thread takes part, as
+        in `map_array`. Every i counts as a job; all of them take one place in the queue together.
+        """
+        count = _arguments.integer(n, "n", 0, 2**62)
+        _core.run_range(self, _kernel(kernel), count, data, _grain(grain))
+
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until nothing is queued or running; False if `timeout` seconds were not enough. The pool stays open.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
@@ -81,3 +82,12 @@ def pool(request: pytest.FixtureRequest, make_pool: Callable[..., fastpool.Pool]
 def single(make_pool: Callable[..., fastpool.Pool]) -> fastpool.Pool:
     """A pool of one worker."""
     return make_pool(1)
+
+
+@pytest.fixture
+def module() -> Iterator[types.ModuleType]:
+    """A module made on the spot, importable under its name for as long as the test runs."""
+    made = types.ModuleType("fastpool_test_module")
+    sys.modules[made.__name__] = made
+    yield made
+    del sys.modules[made.__name__]

@@ -32,11 +32,17 @@ _names: list[bytes | None] = []  # a capsule points to its name
 SCALARS = {"double": (ctypes.c_double, "d"), "float": (ctypes.c_float, "f"), "int64_t": (ctypes.c_int64, "q")}
 
 
-def compile_library(source: Path, name: str) -> str:
-    """The path of `source` as a shared library; skips the test where there is no compiler."""
+def needs_compiler() -> str:
+    """The path of the C compiler; skips the test where there is none."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler on this machine")
+    return compiler
+
+
+def compile_library(source: Path, name: str) -> str:
+    """The path of `source` as a shared library; skips the test where there is no compiler."""
+    compiler = needs_compiler()
     folder = tempfile.mkdtemp(prefix="fastpool-test-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, name)

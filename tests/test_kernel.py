@@ -11,11 +11,10 @@ import itertools
 import logging
 import math
 import pickle
-import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import native
@@ -30,9 +29,9 @@ from fastpool import _core, _signatures, kernels
 
 MakePool = Callable[..., fastpool.Pool]
 
-SCALAR = [signature for signature in _core.SIGNATURES if not signature.startswith("int (")]
-WITH_DATA = [signature for signature in SCALAR if "void" in signature]
 DTYPES = {"double": np.float64, "float": np.float32, "int64_t": np.int64}
+SCALAR = [signature for signature in _core.SIGNATURES if signature.partition(" ")[0] in DTYPES]
+WITH_DATA = [signature for signature in SCALAR if "void" in signature]
 
 
 def result_type(signature: str) -> str:
@@ -198,7 +197,9 @@ SPELLINGS = {
     "double": ["double", "npy_double", "npy_float64"],
     "float": ["float", "npy_float", "npy_float32"],
     "int64_t": INTEGERS,
-    "int": ["int", "signed", "signed int"],
+    "int": ["int", "signed", "signed int", "int32_t", "npy_int32"],
+    "void": ["void"],
+    "char": ["char"],
 }
 blank = st.text(" \t\n", max_size=2)
 
@@ -206,11 +207,15 @@ blank = st.text(" \t\n", max_size=2)
 @st.composite
 def spelled_type(draw: st.DrawFn, name: str) -> str:
     """`name` as somebody may write it as a parameter's type."""
-    if name == "void *":
-        return f"void{draw(blank)}*{draw(st.sampled_from(['', ' const', 'const']))}{draw(blank)}"
-    word = draw(st.sampled_from(SPELLINGS[name]))
-    const = draw(st.sampled_from(["{}", "const {}", "{} const", "volatile {}"]))
-    return draw(blank) + const.format(word) + draw(blank)
+    target, *stars = name.split("*")
+    word = draw(st.sampled_from(SPELLINGS[target.split()[0]]))
+    if "const" in target:
+        word = draw(st.sampled_from([f"const {word}", f"{word} const", f"{word} const volatile"]))
+    if not stars:
+        const = draw(st.sampled_from(["{}", "const {}", "{} const", "volatile {}"]))
+        return draw(blank) + const.format(word) + draw(blank)
+    pointers = "".join(f"{draw(blank)}*" for _ in stars)
+    return draw(blank) + word + pointers + draw(st.sampled_from(["", " const", "const"])) + draw(blank)
 
 
 @st.composite
@@ -226,7 +231,8 @@ def spelled(draw: st.DrawFn) -> tuple[str, str]:
 def test_every_spelling_is_brought_to_one(both: tuple[str, str]) -> None:
     signature, spelling = both
     assert _signatures.normalise(spelling) == signature
-    assert fastpool.kernel(native.capsule("d1", spelling)).signature == signature
+    dtypes = "dd->d" if signature == _signatures.INNER_LOOP else None
+    assert fastpool.kernel(native.capsule("d1", spelling), dtypes=dtypes).signature == signature
 
 
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_long) != 8, reason="long is no int64_t here")
@@ -316,7 +322,7 @@ def test_a_signature_that_is_no_text_is_refused(signature: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "declared", [ctypes.c_char_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_double), ctypes.py_object]
+    "declared", [ctypes.c_char_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64), ctypes.py_object]
 )
 def test_a_ctypes_type_that_no_kernel_has_is_refused(declared: Any) -> None:
     function = ctypes.CDLL(native.library_path())["d1"]
@@ -353,15 +359,6 @@ def test_a_kernel_is_made_by_kernel_only() -> None:
 
 
 # --- "module:function" ---
-
-
-@pytest.fixture
-def module() -> Iterator[types.ModuleType]:
-    """A module made on the spot, importable under its name for as long as the test runs."""
-    made = types.ModuleType("fastpool_test_module")
-    sys.modules[made.__name__] = made
-    yield made
-    del sys.modules[made.__name__]
 
 
 def test_a_kernel_is_found_by_name(module: types.ModuleType, single: fastpool.Pool) -> None:

@@ -510,11 +510,27 @@ class Gate:
         return x
 
 
-def test_an_array_that_runs_is_not_cancelled(single: fastpool.Pool) -> None:
+def test_cancelling_an_array_that_runs_stops_it_at_the_next_piece(single: fastpool.Pool) -> None:
     gate = Gate()
-    future = single.submit_array(gate.kernel, np.arange(10.0), grain=1)
+    out = np.full(10, -1.0)
+    future = single.submit_array(gate.kernel, np.arange(10.0), out=out, grain=2)
     reached(gate.inside)
     assert future.running()
+    assert future.cancel()
+    assert not future.done()  # for somebody still writes to the array
+    gate.opened.set()
+    with pytest.raises(CancelledError):
+        future.result(WAIT)
+    assert future.cancelled()
+    assert out.tolist() == [0, 1, *[-1] * 8]
+    metrics = idle_metrics(single)
+    assert (metrics.jobs_processed, metrics.jobs_cancelled) == (2, 8)
+
+
+def test_an_array_whose_last_piece_runs_is_not_cancelled(single: fastpool.Pool) -> None:
+    gate = Gate()
+    future = single.submit_array(gate.kernel, np.arange(10.0), grain=10)
+    reached(gate.inside)
     assert not future.cancel()
     gate.opened.set()
     assert future.result(WAIT).tolist() == list(range(10))
