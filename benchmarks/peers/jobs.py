@@ -77,7 +77,8 @@ def dispatch(context: Context) -> Section:
             cases.append(_count_case(peers, name, count, partial(library.dispatch(function, job), count)))
     notes = [
         "TBB and OpenMP: the thread that submits is one of the two; elsewhere there are two workers beside it",
-        "moodycamel's queue and TBB have no bound; fastpool's queue and Go's channels hold 8,192",
+        "fastpool's workers take up to 128 jobs of a group at a time, moodycamel's in bulk 64, the others one",
+        "Go's channels hold 8,192 jobs, then the submitter waits; fastpool's queue as many lots; the others have no bound",
     ]
     return context.section(f"{count:,} tiny jobs, submitted one at a time from native code", cases, notes)
 
