@@ -21,6 +21,7 @@ _C_LOOP = "C loop, one thread"
 _TWO_THREADS = "C loop, a half in each of two threads"
 _CALLER = "OpenMP, TBB, numba, numexpr: the calling thread is one of two; fastpool: two workers, and the caller where it helps"
 _POINTER = "fastpool, C, OpenMP and TBB call one and the same function by a pointer; numba and numexpr compile it in"
+_INLINED = "inlined: the function is in the loop, for fastpool in a NumPy inner loop that it is given as a kernel"
 
 # What a library is asked for: a row's name, and the function's.
 _OPENMP = (
@@ -83,6 +84,15 @@ class _Arrays:
 
     def map_array(self, name: str, pool: fastpool.Pool, grain: int | None = None) -> Case:
         return self._python(name, partial(pool.map_array, self._kernel, self._x, out=self._out, grain=grain))
+
+    def inlined(self) -> Iterator[Case]:
+        """The function in the loop, by those who can have it so from a C compiler."""
+        name = self._element.inlined
+        assert name is not None
+        kernel = self._peers.work.inner_loop(f"work_{name}_loop")
+        run = partial(self._peers.pool.map_array, kernel, self._x, out=self._out)
+        yield self._python("fastpool map_array, inlined", run)
+        yield from self.library(self._peers.openmp, [("OpenMP static, inlined", f"peer_map_{name}")])
 
     def parallel_for(self, name: str, grain: int = 0) -> Iterator[Case]:
         """fastpool's C API."""
@@ -158,12 +168,13 @@ def loop(context: Context) -> Section:
         *arrays.parallel_for("fastpool_parallel_for, grain 1", 1),
         *arrays.library(peers.openmp, _OPENMP),
         *arrays.library(peers.tbb, _TBB),
+        *arrays.inlined(),
         *arrays.numba(),
         *arrays.numexpr(),
         arrays.numpy("NumPy in blocks, one thread", blocks=True),
         *arrays.one_thread(),
     ]
-    return context.section(f"{count:,} elements, a polynomial each", cases, [_POINTER, _CALLER])
+    return context.section(f"{count:,} elements, a polynomial each", cases, [_POINTER, _INLINED, _CALLER])
 
 
 def small(context: Context) -> Section:
@@ -213,10 +224,10 @@ def memory_bound(context: Context) -> Section:
     """Spend nearly all of the time waiting for memory."""
     peers, count = context.peers, context.scale.long
     arrays = _Arrays(context, AFFINE, count)
-    inlined = ("OpenMP static, the function inlined", "peer_map_affine")
     cases = [
         arrays.map_array("fastpool map_array", peers.pool),
-        *arrays.library(peers.openmp, (_OPENMP[0], inlined)),
+        *arrays.library(peers.openmp, _OPENMP[:1]),
+        *arrays.inlined(),
         *arrays.numba(),
         *arrays.numexpr(),
         arrays.numpy("NumPy in blocks, one thread", blocks=True),
@@ -224,5 +235,9 @@ def memory_bound(context: Context) -> Section:
         *arrays.one_thread(),
         *arrays.two_threads(),
     ]
-    notes = [_POINTER, "each element is read once and written once, 16 bytes; the output's pages were touched before"]
+    notes = [
+        _POINTER,
+        _INLINED,
+        "each element is read once and written once, 16 bytes; the output's pages were touched before",
+    ]
     return context.section(f"{count:,} elements, 1.5 * x + 0.25 each", cases, notes)

@@ -34,6 +34,8 @@ class Element:
         ``arrays(x, out)``, by NumPy.
     expression : str, optional
         Of `x`, for numexpr, where it has all the functions needed.
+    inlined : str, optional
+        What the functions with it inlined are called by: ``work_<inlined>_loop`` and ``peer_map_<inlined>``.
     low, high : float
         Between which `x` lies.
     numpy_error : float
@@ -44,6 +46,7 @@ class Element:
     scalar: Callable[[float], float]
     arrays: Callable[[Doubles, Doubles], None]
     expression: str | None
+    inlined: str | None
     low: float
     high: float
     numpy_error: float = 0.0
@@ -104,8 +107,9 @@ POLYNOMIAL = Element(
     _polynomial,
     _polynomial_arrays,
     _POLYNOMIAL.format(1 / 2, -1 / 3, 1 / 4, -1 / 5, 1 / 6),
+    "polynomial",
     -1.0,
     1.0,
 )
-OPTION = Element("work_option", _option, _option_arrays, None, 0.1, 2.0, 205 * ARRAY_CDF_ERROR)
-AFFINE = Element("work_affine", _affine, _affine_arrays, "1.5 * x + 0.25", -1.0, 1.0)
+OPTION = Element("work_option", _option, _option_arrays, None, None, 0.1, 2.0, 205 * ARRAY_CDF_ERROR)
+AFFINE = Element("work_affine", _affine, _affine_arrays, "1.5 * x + 0.25", "affine", -1.0, 1.0)

@@ -50,6 +50,13 @@ class Work(Library):
         function.argtypes, function.restype = [ctypes.c_double], ctypes.c_double
         return fastpool.kernel(function)
 
+    def inner_loop(self, name: str) -> fastpool.Kernel:
+        """A NumPy inner loop as fastpool takes it."""
+        function = self.functions[name]
+        steps = ctypes.POINTER(ctypes.c_int64)
+        function.argtypes, function.restype = [ctypes.POINTER(ctypes.c_char_p), steps, steps, Pointer], None
+        return fastpool.kernel(function, dtypes="d->d")
+
     def take_counts(self) -> tuple[int, int]:
         """How many counting jobs ran since the last call, and the sum of the squares of their numbers, modulo 2**64."""
         jobs, squares = ctypes.c_int64(), ctypes.c_uint64()

@@ -31,13 +31,17 @@ MAP(peer_map_dynamic, dynamic) /* the same as dynamic, 1 */
 MAP(peer_map_chunks, dynamic, 1024)
 MAP(peer_map_guided, guided)
 
-/* work_affine written into the loop, which a compiler turns into vector instructions. */
-void peer_map_affine(work_element unused, const double *x, double *out, int64_t n, int64_t calls)
-{
-    (void)unused;
-    for (int64_t call = 0; call < calls; call++) {
-#pragma omp parallel for simd num_threads(2) schedule(static)
-        for (int64_t i = 0; i < n; i++)
-            out[i] = 1.5 * x[i] + 0.25;
+/* With the function in the loop, which a compiler turns into vector instructions. */
+#define MAP_INLINED(name, element)                                                                                          \
+    void name(work_element unused, const double *x, double *out, int64_t n, int64_t calls)                                  \
+    {                                                                                                                       \
+        (void)unused;                                                                                                       \
+        for (int64_t call = 0; call < calls; call++) {                                                                      \
+            PRAGMA(omp parallel for simd num_threads(2) schedule(static))                                                   \
+            for (int64_t i = 0; i < n; i++)                                                                                 \
+                out[i] = element(x[i]);                                                                                     \
+        }                                                                                                                   \
     }
-}
+
+MAP_INLINED(peer_map_polynomial, inlined_polynomial)
+MAP_INLINED(peer_map_affine, inlined_affine)
