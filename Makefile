@@ -4,6 +4,7 @@
 #   make test   all tests: Python and C
 #   make lint   ruff, mypy, stubtest, cython-lint
 #   make bench  the full benchmark, with a plot in build/bench.png
+#   make peers  fastpool against OpenMP, oneTBB, Go, numba and others, with a plot in build/peers.png: benchmarks/README.md
 #   make c-tests, c-sanitizers, c-model   the C core alone: plain; under TSan, ASan and UBSan; under the model checker
 #   make clean  removes all of it
 #
@@ -18,7 +19,7 @@ EXAMPLES := $(addprefix fastpool/,__init__.py pool.py kernel.py kernels.py _sign
 EXTRA = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench c-tests c-sanitizers c-model clean
+.PHONY: demo test lint bench peers c-tests c-sanitizers c-model clean
 
 demo: $(STAMPS)/built $(STAMPS)/extra-bench
 	$(BIN)/python -m fastpool bench --quick
@@ -37,6 +38,10 @@ lint: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-lint
 bench: $(STAMPS)/built $(STAMPS)/extra-bench $(STAMPS)/extra-plot
 	mkdir -p build
 	$(BIN)/python -m fastpool bench --plot build/bench.png --json build/bench.json
+
+peers: $(STAMPS)/built $(STAMPS)/extra-bench $(STAMPS)/extra-plot $(STAMPS)/extra-peers
+	mkdir -p build
+	$(BIN)/python -m benchmarks.peers --plot build/peers.png --json build/peers.json
 
 c-tests:
 	$(MAKE) -C tests/c test
@@ -63,10 +68,11 @@ $(STAMPS)/extra-%: $(STAMPS)/venv pyproject.toml
 	$(PIP) install -r $(STAMPS)/$*.txt
 	touch $@
 
-# Each alone and only as a wheel: an interpreter that has none (numba's lag behind) goes without, and the tests skip it.
-$(STAMPS)/extra-sources: $(STAMPS)/venv pyproject.toml
-	$(EXTRA) sources | while read -r one; do \
-	    $(PIP) install --only-binary :all: "$$one" || echo "make: the tests go without $$one"; done
+# Each alone and only as a wheel: an interpreter that has none (numba's lag behind) goes without, and the tests and the
+# comparison skip it.
+$(STAMPS)/extra-sources $(STAMPS)/extra-peers: $(STAMPS)/extra-%: $(STAMPS)/venv pyproject.toml
+	$(EXTRA) $* | while read -r one; do \
+	    $(PIP) install --only-binary :all: "$$one" || echo "make: going without $$one"; done
 	touch $@
 
 clean:

@@ -28,6 +28,10 @@ def _colour(findings: Findings, peer: str) -> str:
     return _OURS if peer.startswith("fastpool") else _OTHERS
 
 
+def _decade(value: float, unit: str) -> str:
+    return f"{value:g} {unit}" if value < 1.0 else show(value, unit, digits=1)
+
+
 def _draw_axis(axes: Axes, findings: Findings, best: list[float]) -> None:
     """Make the axis logarithmic, from the decade below the shortest bar, with a line a decade."""
     first = math.floor(math.log10(min(best)))
@@ -36,7 +40,7 @@ def _draw_axis(axes: Axes, findings: Findings, best: list[float]) -> None:
     # Two fifths more, for the figures beside the bars.
     axes.set_xlim(low, high * (high / low) ** 0.4)
     decades = [10.0**power for power in range(first, math.floor(math.log10(high)) + 1)]
-    axes.set_xticks(decades, [show(value, findings.unit, digits=1) for value in decades])
+    axes.set_xticks(decades, [_decade(value, findings.unit) for value in decades])
     axes.set_xticks([], minor=True)
     axes.grid(axis="x", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -69,7 +73,7 @@ def _draw_panel(axes: Axes, findings: Findings) -> None:
     axes.tick_params(axis="y", length=0, labelsize=8, labelcolor=_TEXT)
     axes.set_ylim(len(known) - 0.5, -0.5)
     axes.spines[:].set_visible(False)
-    notes = [textwrap.fill(note, 100) for note in findings.notes]
+    notes = [textwrap.fill(note, 84) for note in findings.notes]
     axes.set_xlabel("\n".join(notes), loc="left", fontsize=7, color=_TEXT)
     if best:
         _draw_axis(axes, findings, best)

@@ -63,9 +63,8 @@ def write_table(report: Report, stream: TextIO) -> None:
         Where it goes; colours are used when it is a terminal and rich is installed.
     """
     write_section = _write_rich if importlib.util.find_spec("rich") else _write_plain
-    setting = report.setting
-    stream.write(f"{setting.summary()}\n")
-    stream.write(f"timed Python jobs: {setting.spins_per_us:.1f} iterations a microsecond\n\n")
+    for line in (report.setting.summary(), *report.setting.details(), ""):
+        stream.write(f"{line}\n")
     for findings in report.sections:
         write_section(findings, stream)
         for note in findings.notes:

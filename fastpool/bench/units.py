@@ -62,5 +62,13 @@ def show_ratio(ratio: float | None) -> str:
     -------
     str
         The number with a multiplication sign, or nothing.
+
+    Examples
+    --------
+    >>> show_ratio(0.00314).rstrip("\N{MULTIPLICATION SIGN}")
+    '0.003'
     """
-    return "" if ratio is None else f"{_rounded(ratio, '', 3)}\N{MULTIPLICATION SIGN}"
+    if ratio is None:
+        return ""
+    number = f"{ratio:.1g}" if 0.0001 <= ratio < 0.01 else _rounded(ratio, "", 3)
+    return f"{number}\N{MULTIPLICATION SIGN}"

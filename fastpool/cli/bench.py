@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import fastpool
 from fastpool.bench.jobs import calibrate
@@ -23,12 +23,13 @@ from fastpool.cli.machine import default_workers, gil_state, python_name, usable
 from fastpool.cli.progress import Bar, progress_bar
 
 
-def _chosen(only: Sequence[str] | None) -> list[str]:
-    """Return the sections to measure, in the order of the list and not of the command line."""
+def chosen(only: Sequence[str] | None, names: Iterable[str]) -> list[str]:
+    """Return the sections to measure, in the order of `names` and not of the command line."""
+    known = list(names)
     for name in only or ():
-        if name not in SECTIONS:
-            raise CommandError(f"no section {name!r}; there are: {', '.join(SECTIONS)}")
-    return [name for name in SECTIONS if not only or name in only]
+        if name not in known:
+            raise CommandError(f"no section {name!r}; there are: {', '.join(known)}")
+    return [name for name in known if not only or name in only]
 
 
 def _check_can_write(path: str) -> None:
@@ -46,6 +47,14 @@ def _check_can_plot(path: str) -> None:
     ending = os.path.splitext(path)[1].removeprefix(".").lower()
     if ending not in formats:
         raise CommandError(f"{path}: no format by that ending; there are: {', '.join(formats)}")
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Refuse ``json`` and ``plot`` files that could not be written, before anything is measured."""
+    if options.json not in (None, "-"):
+        _check_can_write(options.json)
+    if options.plot:
+        _check_can_plot(options.plot)
 
 
 def _setting(context: Context, options: argparse.Namespace) -> Setting:
@@ -75,18 +84,30 @@ def _measure_section(name: str, section: Section, repeat: int, bar: Bar) -> Find
     return Findings(name, section.title, section.unit, section.baseline, figures, notes)
 
 
+def measure_sections(sections: Mapping[str, Section], repeat: int) -> list[Findings]:
+    """Measure the sections one after the other, with a progress bar over all of them."""
+    steps = sum(len(s.cases) * (s.samples(repeat) + s.warm_up) for s in sections.values())
+    with progress_bar(steps) as bar:
+        return [_measure_section(name, section, repeat, bar) for name, section in sections.items()]
+
+
 def _measure_all(names: Sequence[str], options: argparse.Namespace) -> Report:
     scale = QUICK if options.quick else FULL
     with Peers(default_workers()) as peers:
         context = Context(peers, scale, calibrate(), gil=gil_state() != "free-threaded")
         report = Report(_setting(context, options))
-        repeat = report.setting.repeat
         sections = {name: SECTIONS[name](context) for name in names}
-        steps = sum(len(s.cases) * (s.samples(repeat) + s.warm_up) for s in sections.values())
-        with progress_bar(steps) as bar:
-            for name, section in sections.items():
-                report.sections.append(_measure_section(name, section, repeat, bar))
+        report.sections += measure_sections(sections, report.setting.repeat)
     return report
+
+
+def show(report: Report, options: argparse.Namespace) -> None:
+    """Write the table, and the ``json`` and ``plot`` files that were asked for."""
+    write_table(report, sys.stderr if options.json == "-" else sys.stdout)
+    if options.json:
+        _write_json(report, options.json)
+    if options.plot:
+        save_plot(report, options.plot)
 
 
 def _write_json(report: Report, path: str) -> None:
@@ -118,15 +139,7 @@ def main(options: argparse.Namespace) -> int:
         If an option cannot be met (exit code 2), before anything is measured, or a measured
         job computed something wrong (1).
     """
-    names = _chosen(options.only)
-    if options.json not in (None, "-"):
-        _check_can_write(options.json)
-    if options.plot:
-        _check_can_plot(options.plot)
-    report = _measure_all(names, options)
-    write_table(report, sys.stderr if options.json == "-" else sys.stdout)
-    if options.json:
-        _write_json(report, options.json)
-    if options.plot:
-        save_plot(report, options.plot)
+    names = chosen(options.only, SECTIONS)
+    check_outputs(options)
+    show(_measure_all(names, options), options)
     return 0
