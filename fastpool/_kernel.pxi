@@ -313,6 +313,40 @@ def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wai
         raise
 
 
+cdef object _job_of(future):
+    """The capsule of an array's job; None once its future has ended and let go of it."""
+    cdef py_future *record = <py_future *><PyObject *>future
+    capsule = None
+    with cython.critical_section(future):  # where the future's end takes it, too
+        if record.kind == PY_ARRAY and record.fn is not NULL:
+            capsule = <object>record.fn
+    return capsule
+
+
+def elements_total(future):
+    """How many elements the array of a future of submit_array has; 0 once it has ended without them."""
+    capsule = _job_of(future)
+    if capsule is not None:
+        return (<py_array_job *>PyCapsule_GetPointer(capsule, NULL)).range.n
+    return 0 if future.cancelled() or future.exception() is not None else future.result().size
+
+
+def elements_done(future):
+    """How many of them have ended, those counted too that a worker has in hand: a chunk each at most."""
+    capsule = _job_of(future)
+    if capsule is None:
+        return elements_total(future)
+    cdef py_array_job *job = <py_array_job *>PyCapsule_GetPointer(capsule, NULL)
+    return job.range.n - fp_range_left(&job.range)
+
+
+def cancel_array(Core pool, future):
+    """Lets no further element of a future of submit_array begin."""
+    capsule = _job_of(future)
+    if capsule is not None:
+        py_array_cancel(pool.core, capsule)
+
+
 # ---- the kernels that come with the package ----
 
 def sample_capsules():

@@ -1,6 +1,7 @@
 # _loops.pxd - csrc's kernels and loops, and the array jobs, declared for Cython. No logic.
+from cpython.object cimport PyObject
 from libc.stddef cimport ptrdiff_t, size_t
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 from fastpool._capi cimport py_native_call, py_pool
 
@@ -44,8 +45,16 @@ cdef extern from "fp_kernels.h":
 
 
 cdef extern from "_bridge.h":
+    ctypedef struct fp_range:
+        int64_t n
+    int64_t fp_range_left(fp_range *range) noexcept nogil
     ctypedef struct py_array_job:
+        fp_range range
         fp_elementwise work
+    ctypedef struct py_future:
+        uint8_t kind
+        PyObject *fn
+    enum: PY_ARRAY
     object py_array_job_new(py_array_job **job)
     void py_array_cancel(py_pool *core, object capsule) noexcept
     object py_array_submit(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
