@@ -2,12 +2,14 @@
 
 import concurrent.futures
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_A = TypeVar("_A")
 
 SIGNATURES: dict[str, int]
 
@@ -67,6 +69,14 @@ class MapIterator(Iterator[_T]):
     def __next__(self) -> _T: ...
     def close(self) -> None: ...
     def __length_hint__(self) -> int: ...
+
+@final
+class Gate:
+    def __enter__(self) -> Gate: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def run(self, fn: Callable[[_A], _T], argument: _A) -> _T | None: ...
 
 def make_kernel(
     address: Any,

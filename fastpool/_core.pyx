@@ -243,6 +243,7 @@ cdef class MapIterator:
 
 
 include "_kernel.pxi"
+include "_gate.pxi"
 
 
 def deadline_from(timeout):

@@ -6,16 +6,15 @@ objects are the exception: NumPy keeps it for them.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Iterator
-from types import TracebackType
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastpool import _core
-from fastpool._core import Future
+from fastpool._core import Future, Gate
 from fastpool._progress import Bar, progress_bar
 from fastpool.errors import PoolOverloaded, PoolShutdown
 
@@ -187,54 +186,6 @@ class _FloatErrors:
                 warnings.warn(f"{error} encountered in {ufunc.__name__}", RuntimeWarning, stacklevel)
 
 
-class _Gate:
-    """Knows which threads are inside a chunk. Leaving the `with` block lets no more in, and waits until all are out.
-
-    That holds whatever ended the block, an interrupt too: after it nobody writes to the output any more.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._inside: list[int] = []
-        self._closed = False
-
-    def enter(self) -> bool:
-        with self._changed:
-            if not self._closed:
-                self._inside.append(threading.get_ident())
-            return not self._closed
-
-    def leave(self) -> None:
-        with self._changed:
-            self._inside.remove(threading.get_ident())
-            self._changed.notify_all()
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        interrupt = None
-        while True:
-            try:
-                self._wait()
-                break
-            except BaseException as raised:  # by a signal's handler; it has to wait as well
-                interrupt = raised
-        if interrupt is not None:
-            raise interrupt
-
-    def _others_inside(self) -> bool:
-        # This thread is not, whatever the list says: an interrupt may have come between a chunk's end and leave().
-        return any(thread != threading.get_ident() for thread in self._inside)
-
-    def _wait(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.wait_for(lambda: not self._others_inside())
-
-
 class _Work:
     """A ufunc on arrays, checked and cut; nothing of it done yet."""
 
@@ -248,7 +199,6 @@ class _Work:
         self.size = self.out.size
         self.chunks = 0
         self.errors = _FloatErrors()
-        self._gate = _Gate()
         if self.size > 0:
             self._cut(operands, arrays, grain or _chunk_elements(self.size, workers))
 
@@ -260,42 +210,37 @@ class _Work:
         self._step = max(1, elements // self._elements_a_slice)
         self.chunks = -(-len(self._out) // self._step)
 
-    def _run_chunk(self, index: int) -> int:
-        """In a worker; how many elements that were."""
-        if not self._gate.enter():
-            return 0
-        try:
-            part = slice(index * self._step, (index + 1) * self._step)
-            out = self._out[part]
-            inputs = [operand[part] if np.ndim(operand) else operand for operand in self._inputs]
-            with self.errors.state():
-                self.ufunc(*inputs, out=out, casting="safe")
-            return out.size
-        finally:
-            self._gate.leave()
+    def _compute(self, index: int) -> int:
+        """One chunk; how many elements that were."""
+        part = slice(index * self._step, (index + 1) * self._step)
+        out = self._out[part]
+        inputs = [operand[part] if np.ndim(operand) else operand for operand in self._inputs]
+        with self.errors.state():
+            self.ufunc(*inputs, out=out, casting="safe")
+        return out.size
 
-    def _queue(self, pool: Pool) -> Iterator[int]:
-        return pool._map(self._run_chunk, list(range(self.chunks)), False, 1, _FOREVER)
+    def _queue(self, pool: Pool, gate: Gate) -> Iterator[int | None]:
+        return pool._map(partial(gate.run, self._compute), list(range(self.chunks)), False, 1, _FOREVER)
 
-    def _queue_from_job(self, pool: Pool) -> Iterator[int]:
-        """The job was accepted, so it runs its chunks itself where the pool takes no more."""
+    def _queue_from_job(self, pool: Pool, gate: Gate) -> Iterator[int | None]:
+        """The job was accepted, so it computes the chunks itself where the pool takes no more."""
         if self.chunks > 1:
             try:
-                return self._queue(pool)
+                return self._queue(pool, gate)
             except (PoolOverloaded, PoolShutdown):
                 pass
-        return map(self._run_chunk, range(self.chunks))
+        return map(self._compute, range(self.chunks))
 
     def run(self, pool: Pool, bar: Bar) -> None:
-        """From any thread: has the chunks run by the pool."""
-        with self._gate:
-            for elements in self._queue(pool):
-                bar.advance(elements)
+        """From any thread: has the chunks computed by the pool. However this ends, nobody writes to `out` after it."""
+        with Gate() as gate:
+            for elements in self._queue(pool, gate):
+                bar.advance(elements or 0)
 
     def run_in_job(self, pool: Pool) -> Any:
         """As a job, which helps with its chunks while it waits for them."""
-        with self._gate:
-            for _ in self._queue_from_job(pool):
+        with Gate() as gate:
+            for _ in self._queue_from_job(pool, gate):
                 pass
         self.errors.warn(self.ufunc, stacklevel=2)
         return self.out

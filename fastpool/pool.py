@@ -254,7 +254,8 @@ class Pool(_core.Core, Executor):
 
         Of a ufunc: the caller's `numpy.errstate` holds in the workers, and there is one warning for the whole array. When
         the call ends, by an error or Ctrl-C too, no worker writes to `out` any more. A chunk costs some microseconds.
-        Workers compute at the same time except on dtype object, for which NumPy keeps the interpreter.
+        Workers compute at the same time except on dtype object, for which NumPy keeps the interpreter. NumPy's loops for
+        vectors and for single elements may round differently, and a chunk may take another of them than the whole would.
 
         Examples
         --------

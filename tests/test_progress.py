@@ -119,15 +119,17 @@ def test_a_bar_is_shown_while_the_array_is_computed_and_reaches_its_end(
     assert shown.process.poll() is None
     assert shown.end("go on\n") == DONE
     assert re.search("100 ?%", shown.screen.text)
-    assert "wait_half_way" in shown.screen.text
+    assert {"ufunc": "wait_half_way", "kernel": "ctypes"}[what] in shown.screen.text
     assert shown.screen.is_empty(), shown.screen.text
 
 
-def test_ctrl_c_erases_the_bar_and_is_raised(run: Callable[..., Run], what: str, look: str) -> None:
+def test_ctrl_c_erases_the_bar_and_is_raised_and_nothing_more_begins(
+    run: Callable[..., Run], what: str, look: str
+) -> None:
     shown = run(what, look)
     shown.screen.until("(25|50|75) ?%")
     shown.process.send_signal(signal.SIGINT)
-    assert shown.end() == "interrupted\n"
+    assert shown.end() == {"ufunc": "interrupted\n", "kernel": "interrupted, 3 began\n"}[what]
     assert shown.screen.is_empty(), shown.screen.text
 
 

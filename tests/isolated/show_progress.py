@@ -19,11 +19,16 @@ opened = threading.Event()
 
 
 def on_interrupt(*_: object) -> None:
-    opened.set()
+    if what == "ufunc":  # whose map_array waits for what is under way
+        opened.set()
     raise KeyboardInterrupt
 
 
+began = []
+
+
 def wait_half_way(x: float) -> float:
+    began.append(x)
     if x == 2:
         reached(opened)
     return -x
@@ -45,4 +50,7 @@ with fastpool.Pool(1) as pool:
     try:
         print(pool.map_array(kernel, np.arange(4.0), grain=1, progress=look != "off").tolist())
     except KeyboardInterrupt:
-        print("interrupted")
+        opened.set()
+        pool.shutdown()
+        # A ufunc's next chunk may have begun between this interrupt and its end of the array.
+        print("interrupted" if what == "ufunc" else f"interrupted, {len(began)} began")
