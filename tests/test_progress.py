@@ -14,18 +14,20 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support import WAIT, Held, idle_metrics, reached
-from test_isolated import FOLDER, LIMIT
+from test_isolated import LIMIT
 
 import fastpool
 from fastpool import _core, _progress, kernels
 
 MakePool = Callable[..., fastpool.Pool]
 
+SCRIPT = Path(__file__).with_name("terminal") / "show_progress.py"
 DONE = "[-0.0, -1.0, -2.0, -3.0]\n"
 
 
@@ -59,14 +61,14 @@ class Screen:
 
 
 class Run:
-    """isolated/show_progress.py with `screen` as its stderr."""
+    """terminal/show_progress.py with `screen` as its stderr."""
 
     def __init__(self, *arguments: str) -> None:
         ours, theirs = pty.openpty()
         self.screen = Screen(ours)
-        path = os.pathsep.join([str(FOLDER.parent), os.path.dirname(os.path.dirname(fastpool.__file__))])
+        path = os.pathsep.join([str(SCRIPT.parents[1]), os.path.dirname(os.path.dirname(fastpool.__file__))])
         self.process = subprocess.Popen(
-            [sys.executable, str(FOLDER / "show_progress.py"), *arguments],
+            [sys.executable, str(SCRIPT), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=theirs,
