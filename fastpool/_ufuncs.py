@@ -29,6 +29,9 @@ LEAST_CHUNK = 1 << 14
 MOST_CHUNK = 1 << 20
 CHUNKS_A_WORKER = 4
 
+# Before, a Python number gave way to arrays with dimensions only.
+_NUMPY_2 = not np.__version__.startswith("1.")
+
 _FOREVER = _core.deadline_from(None)
 
 
@@ -81,10 +84,10 @@ def _result_dtype(ufunc: np.ufunc, operands: list[Any]) -> np.dtype[Any]:
     Unlike `ufunc.resolve_dtypes` this is the same rule as for the chunks in every version, value-based casting included.
     """
     any_array = any(np.ndim(operand) > 0 for operand in operands)
-    all_weak = all(map(_is_weak, operands))
+    gives_way = any_array or (_NUMPY_2 and not all(map(_is_weak, operands)))
     empty = []
     for operand in operands:
-        keeps = not all_weak if _is_weak(operand) else any_array and operand.ndim == 0
+        keeps = gives_way if _is_weak(operand) else any_array and operand.ndim == 0
         empty.append(operand if keeps else np.empty(0, np.asarray(operand).dtype))
     dtype: np.dtype[Any] = ufunc(*empty).dtype
     return dtype
@@ -216,7 +219,7 @@ class _Work:
         out = self._out[part]
         inputs = [operand[part] if np.ndim(operand) else operand for operand in self._inputs]
         with self.errors.state():
-            self.ufunc(*inputs, out=out, casting="safe")
+            self.ufunc(*inputs, out=out)
         return out.size
 
     def _queue(self, pool: Pool, gate: Gate) -> Iterator[int | None]:

@@ -24,6 +24,8 @@ from test_map_array import PARTLY, laid_out, same_bits
 
 import fastpool
 
+OLD_NUMPY = np.__version__.startswith("1.")
+
 MakePool = Callable[..., fastpool.Pool]
 
 # Whose results are the same to the last bit in each of NumPy's loops, for vectors and for single elements.
@@ -61,10 +63,11 @@ def outcome(compute: Callable[[], Any]) -> Any:
 def agree(ours: Any, numpys: Any) -> None:
     if isinstance(numpys, Exception):
         assert isinstance(ours, type(numpys)), (ours, numpys)
+    elif numpys.dtype == object:
+        assert (ours.dtype, ours.tolist()) == (numpys.dtype, numpys.tolist())
     else:
-        assert same_bits(
-            np.ascontiguousarray(ours).reshape(ours.shape), np.ascontiguousarray(numpys).reshape(numpys.shape)
-        )
+        assert ours.shape == numpys.shape
+        assert same_bits(np.ascontiguousarray(ours), np.ascontiguousarray(numpys))
 
 
 # --- what comes out ---
@@ -175,7 +178,7 @@ def test_a_memory_map_is_an_input_and_an_output(two: fastpool.Pool, tmp_path: Pa
 def test_a_result_of_no_dimension_is_an_array(single: fastpool.Pool) -> None:
     result = single.map_array(np.add, 2, np.float32(1))
     assert isinstance(result, np.ndarray)
-    assert (result.shape, result.dtype, result.item()) == ((), np.float32, 3)
+    assert (result.shape, result.dtype, result.item()) == ((), np.add(2, np.float32(1)).dtype, 3)
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (2, 0, 5)])
@@ -191,7 +194,8 @@ def test_an_empty_array_is_done_at_once(single: fastpool.Pool, shape: tuple[int,
 def test_texts_times_and_objects_are_elements_too(two: fastpool.Pool) -> None:
     days = np.array(["2020-01-01", "2020-02-01"], "M8[D]")
     assert same_bits(two.map_array(np.subtract, days, days[0], grain=1), days - days[0])
-    assert two.map_array(np.add, ["a", "bc"], "!", grain=1).tolist() == ["a!", "bc!"]
+    if not OLD_NUMPY:  # whose ufuncs are not for texts
+        assert two.map_array(np.add, ["a", "bc"], "!", grain=1).tolist() == ["a!", "bc!"]
     assert two.map_array(np.multiply, np.array([2**70, "ab"], object), 3, grain=1).tolist() == [3 * 2**70, "ababab"]
 
 
@@ -302,7 +306,10 @@ def test_an_array_that_would_lose_what_it_knows_is_refused(single: fastpool.Pool
         (np.hypot, [np.zeros(2), np.zeros(3)], ValueError, r"\(2,\).*\(3,\)"),
         (np.hypot, [[1j], 1.0], TypeError, "not supported for the input types"),
         (np.sin, ["text"], TypeError, "not supported for the input types|did not contain a loop"),
-        (np.add, [np.uint8([1]), 300], OverflowError, "out of bounds"),
+        pytest.param(
+            *(np.add, [np.uint8([1]), 300], OverflowError, "out of bounds"),
+            marks=pytest.mark.skipif(OLD_NUMPY, reason="there it fits into an int16"),
+        ),
     ],
     ids=str,
 )
