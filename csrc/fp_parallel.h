@@ -92,10 +92,4 @@ void fp_parallel_assist(fp_parallel *parallel);
 /* Lets no further job start, and counts those as cancelled; how many. */
 int64_t fp_parallel_cancel(fp_parallel *parallel);
 
-/* Jobs that have started; for progress. */
-static inline int64_t fp_parallel_started(fp_parallel *parallel)
-{
-    return parallel->range.n - fp_range_left(&parallel->range);
-}
-
 #endif

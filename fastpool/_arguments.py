@@ -27,6 +27,13 @@ def function(value: Any, name: str = "fn") -> None:
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
 
 
+def boolean(value: Any, name: str) -> bool:
+    """Check that `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return value
+
+
 def choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
     """Check that `value` is one of `choices`."""
     if not isinstance(value, str) or value not in choices:

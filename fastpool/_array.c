@@ -113,18 +113,16 @@ void py_array_help(PyObject *capsule)
         fp_parallel_help(parallel);
 }
 
-int64_t py_array_started(py_future *future)
+bool py_array_progress(py_future *future, int64_t *started, int64_t *total)
 {
     PyObject *capsule = py_future_capsule(future);
-    if (capsule == NULL && future->kind == PY_ARRAY) {
-        return INT64_MAX; /* it has ended and been let go of */
-    } else if (capsule == NULL) {
-        PyErr_SetString(PyExc_TypeError, "future must be an array's");
-        return -1;
-    }
-    int64_t jobs = fp_parallel_started(&job_in(capsule)->parallel);
+    if (capsule == NULL)
+        return false;
+    fp_parallel *parallel = &job_in(capsule)->parallel;
+    *total = parallel->range.n;
+    *started = *total - fp_range_left(&parallel->range);
     Py_DECREF(capsule);
-    return jobs;
+    return true;
 }
 
 static void free_job(PyObject *capsule)

@@ -176,8 +176,17 @@ def run_range(Core pool, Kernel k, int64_t n, data, int64_t grain):
     py_array_run(pool.core, capsule, k, None, n, grain)
 
 
-def elements_started(future):
-    """How many elements of the array of a submit_array's future have started; more than there are when it has ended."""
-    if not isinstance(future, Future):
-        raise TypeError(f"future must be a fastpool.Future, not {type(future).__name__}")
-    return py_array_started(<py_future *><PyObject *>future)
+def elements_total(future):
+    """How many elements the array of a future of submit_array has; 0 once it has ended without them."""
+    cdef int64_t started, total
+    if py_array_progress(<py_future *><PyObject *>future, &started, &total):
+        return total
+    return 0 if future.cancelled() or future.exception() is not None else future.result().size
+
+
+def elements_done(future):
+    """How many of them have ended, those counted too that a thread has in hand: a piece each at most."""
+    cdef int64_t started, total
+    if py_array_progress(<py_future *><PyObject *>future, &started, &total):
+        return started
+    return elements_total(future)

@@ -366,8 +366,8 @@ int64_t py_array_cancel(PyObject *capsule);
 /* Runs what nobody has begun, on a worker of the same pool. Attached; the caller holds the capsule. */
 void py_array_help(PyObject *capsule);
 
-/* Elements of a future's array that have started. -1 with an exception when it is no array's. */
-int64_t py_array_started(py_future *future);
+/* Elements of a future's array that have started, and all of them. False when it has ended and the queue has let go of it. */
+bool py_array_progress(py_future *future, int64_t *started, int64_t *total);
 
 /* Queues n elements of the capsule's job. `owners` live until it has ended. The future of `out`, or NULL with an exception. */
 PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);

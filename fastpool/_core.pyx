@@ -246,6 +246,7 @@ include "_library.pxi"
 include "_kernel.pxi"
 include "_arrays.pxi"
 include "_many.pxi"
+include "_gate.pxi"
 
 
 def deadline_from(timeout):

@@ -1,8 +1,7 @@
 # _loops.pxd - csrc's kernels and loops, and the array jobs, declared for Cython. No logic.
+from cpython.object cimport PyObject
 from libc.stddef cimport ptrdiff_t, size_t
 from libc.stdint cimport int64_t
-
-from cpython.object cimport PyObject
 
 from fastpool._capi cimport py_pool
 
@@ -67,7 +66,7 @@ cdef extern from "_bridge.h":
         int (*range)(int64_t begin, int64_t end, void *data) noexcept nogil
         void *data
     object py_array_job_new(py_array_job **job)
-    int64_t py_array_started(py_future *future) except -1
+    bint py_array_progress(py_future *future, int64_t *started, int64_t *total) noexcept
     object py_array_submit(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
     object py_array_run(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
     object py_many_new(py_pool *core, object kernel, int64_t calls, char **columns)

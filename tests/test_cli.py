@@ -15,13 +15,14 @@ import pytest
 
 import fastpool
 import fastpool.kernels
+from fastpool import _progress as progress
 from fastpool.__main__ import main
 from fastpool.bench import section
 from fastpool.bench.measure import Case, Figure, WrongResult, equals, measure, timed
 from fastpool.bench.report import Findings, Report, Setting
 from fastpool.bench.sections import SECTIONS
 from fastpool.bench.table import write_table
-from fastpool.cli import progress, run
+from fastpool.cli import run
 
 CDF = "fastpool.kernels:normal_cdf"
 CALL = "fastpool.kernels:black_scholes_call"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import fastpool
+from fastpool._progress import Bar, progress_bar
 from fastpool.bench.jobs import calibrate
 from fastpool.bench.measure import Case, WrongResult, measure
 from fastpool.bench.peers import Peers
@@ -20,7 +21,6 @@ from fastpool.bench.sections import SECTIONS
 from fastpool.bench.table import write_table
 from fastpool.cli.errors import CommandError
 from fastpool.cli.machine import default_workers, gil_state, python_name, usable_cpus
-from fastpool.cli.progress import Bar, progress_bar
 
 
 def chosen(only: Sequence[str] | None, names: Iterable[str]) -> list[str]:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 import fastpool
+from fastpool._progress import progress_bar
 from fastpool.cli.errors import CommandError
 from fastpool.cli.machine import default_workers
 from fastpool.cli.npyfile import Array, check_output, create_output, new_file, open_input
-from fastpool.cli.progress import progress_bar
 
 # Large enough that the pool's wake-up at each slice vanishes (some tens of microseconds in
 # tens of milliseconds), small enough that the bar moves.

@@ -1,4 +1,4 @@
-"""One progress bar for all subcommands: rich's when it is installed, else one plain line.
+"""One progress bar for the library and its subcommands: rich's when it is installed, else one plain line.
 
 It is drawn on stderr, and only when stderr is a terminal: logs and pipes stay clean.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
+
+LOOK_SECONDS = 0.1
 
 
 class Bar(Protocol):
@@ -84,20 +87,22 @@ def _rich_bar(total: int) -> Iterator[Bar]:
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Bar]:
-    """Show progress on stderr while the block runs.
+def progress_bar(total: int, shown: bool = True) -> Iterator[Bar]:
+    """Show progress on stderr while the block runs, and nothing of it afterwards.
 
     Parameters
     ----------
     total : int
         How many steps make the whole.
+    shown : bool, optional
+        False: the bar is silent.
 
     Yields
     ------
     Bar
         Silent when stderr is not a terminal.
     """
-    if not sys.stderr.isatty():
+    if not shown or sys.stderr is None or not sys.stderr.isatty():
         yield _Silent()
     elif importlib.util.find_spec("rich"):
         with _rich_bar(total) as bar:
@@ -108,3 +113,26 @@ def progress_bar(total: int) -> Iterator[Bar]:
             yield plain
         finally:
             plain.erase()
+
+
+def watch(future: Future[Any], done: Callable[[], int], total: int, text: str) -> None:
+    """Show how many steps of `total` are `done()` until `future` has ended, in whatever way."""
+    with progress_bar(total) as bar:
+        bar.label(text)
+        drawn = 0
+        while not _has_ended(future, LOOK_SECONDS):
+            steps = done()
+            bar.advance(steps - drawn)
+            drawn = steps
+        bar.advance(total - drawn)
+
+
+def _has_ended(future: Future[Any], timeout: float) -> bool:
+    """Whether it has, or does in `timeout` seconds."""
+    try:
+        future.exception(timeout)
+    except TimeoutError:
+        return future.done()
+    except CancelledError:
+        pass
+    return True
