@@ -1,6 +1,6 @@
 # _arrays.pxi - the arrays of a native job: what they may be, and how the workers find their elements; part of _core.pyx.
 #
-# Journey: [SUBMIT] -> ring -> worker -> kernel -> completion. Everything that can be wrong with the arrays is found here, before
+# Journey: [SUBMIT] -> ring -> worker -> kernel -> completion. All that can be wrong with the arrays is found here, before
 # anything runs. Inputs of another type stay as they are: the workers convert them, a piece at a time (csrc/fp_cast.h).
 cdef dict _TYPES = {
     "?": FP_BOOL, "i1": FP_I8, "u1": FP_U8, "i2": FP_I16, "u2": FP_U16, "i4": FP_I32, "u4": FP_U32, "i8": FP_I64, "u8": FP_U64,

@@ -4,9 +4,7 @@
 # read and ended. Bad arguments are turned away in pool.py, before they come this far.
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
 from libc.stdlib cimport free, malloc
 
 cimport numpy as cnp

@@ -253,7 +253,11 @@ class Pool(_core.Core, Executor):
         Notes
         -----
         Thread safety: from any thread. Blocking: until the last element is done; Ctrl-C stops it at the next chunk.
-        All elements take one place in the queue together. Cost: a few microseconds a call, under 2 ns an element.
+        All elements take one place in the queue together. Cost: a microsecond a call, and nothing to speak of an element.
+
+        The calling thread takes part where a worker sleeps and nothing is queued before: a small array is done sooner than
+        a worker is awake. So no more than `max_workers` threads compute, and in a pool of one worker only that one.
+        Inputs of another dtype, byte order or alignment are converted by the workers, some hundred elements at a time.
 
         Of a ufunc: the caller's `numpy.errstate` holds in the workers, and there is one warning for the whole array. When
         the call ends, by an error or Ctrl-C too, no worker writes to `out` any more. A chunk costs some microseconds.
@@ -324,8 +328,8 @@ class Pool(_core.Core, Executor):
 
         Notes
         -----
-        Thread safety: from any thread, and from jobs. Blocking: until the last piece has ended; the calling thread takes part, as
-        in `map_array`. Every i counts as a job; all of them take one place in the queue together.
+        Thread safety: from any thread, and from jobs. Blocking: until the last piece has ended; the calling thread takes part,
+        as in `map_array`. Every i counts as a job; all of them take one place in the queue together.
         """
         count = _arguments.integer(n, "n", 0, 2**62)
         _core.run_range(self, _kernel(kernel), count, data, _grain(grain))

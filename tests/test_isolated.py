@@ -155,7 +155,9 @@ NO_MEMORY = pytest.mark.skipif(
 
 
 @NO_MEMORY
-@pytest.mark.parametrize("way", ["submit", "submit_kernel", "submit_many", "submit_many_kernel", "post", "mapped", "array"])
+@pytest.mark.parametrize(
+    "way", ["submit", "submit_kernel", "submit_many", "submit_many_kernel", "post", "mapped", "array"]
+)
 def test_a_failed_allocation_queues_nothing(way: str) -> None:
     pytest.importorskip("_testcapi")
     check(f"no_memory {way}")
