@@ -1,7 +1,7 @@
 # _gate.pxi - a door for work on memory that is not its own: it can be shut, and what is inside waited for; part of _core.pyx.
 #
-# Compiled, and not in Python, for the sake of Ctrl-C: between two lines of Python a signal's handler may raise, here it may
-# only where something is called. So no thread that has gone in is forgotten, and no interrupt cuts the waiting short.
+# Compiled, and not in Python, for the sake of Ctrl-C: between two lines of Python a signal's handler may raise, here only where
+# something is called. So no thread that has gone in is forgotten, and no interrupt cuts the waiting short.
 import _thread
 
 
