@@ -338,6 +338,12 @@ static void run_here(fp_group *group, fp_job_function function, void *arg)
 {
     fp_pool *pool = group->pool;
     fp_fetch_add(&pool->submitted_extra, UINT64_C(1), fp_relaxed);
+    if (fp_load(&group->stop, fp_relaxed) != 0) {
+        fp_store(&group->cancelled, true, fp_relaxed);
+        fp_pool_note(pool, FP_CANCELLED, 1);
+        fp_pool_told_idle(pool);
+        return;
+    }
     void *token = fp_pool_let_go(pool);
     uint64_t from = fp_clock_ticks();
     int status = function(arg);

@@ -147,32 +147,55 @@ static bool is_stopped(fp_parallel *parallel)
     return parallel->stop != NULL && fp_load(parallel->stop, fp_relaxed) != 0;
 }
 
+/* A1, A2. */
+static void finish(fp_parallel *parallel, int64_t jobs)
+{
+    if (jobs != 0 && fp_fetch_sub(&parallel->unfinished, jobs, FP_PARALLEL_END) == jobs)
+        parallel->kind->ended(parallel);
+}
+
+static int64_t discard(void *ctx, fp_discard_reason reason)
+{
+    fp_parallel *parallel = ctx;
+    int64_t jobs = fp_range_cancel(&parallel->range);
+    if (jobs > 0)
+        fp_store(&parallel->discarded, 1 + (int)reason, fp_relaxed); /* published by A1 */
+    if (parallel->kind->start != NULL)
+        parallel->kind->start(parallel); /* unless it runs already, or was cancelled */
+    finish(parallel, jobs);
+    return jobs;
+}
+
+/* Jobs of a range that was not queued count as submitted now, for else more would end than were. */
+static int64_t cancel(fp_parallel *parallel, bool queued)
+{
+    int64_t jobs = discard(parallel, FP_DISCARD_CANCELLED);
+    if (!queued)
+        fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)jobs, fp_relaxed);
+    fp_pool_note(parallel->pool, FP_CANCELLED, (uint64_t)jobs);
+    fp_pool_told_idle(parallel->pool);
+    return jobs;
+}
+
 static void run_pieces(way *way)
 {
     fp_parallel *parallel = way->parallel;
     int64_t begin, end;
-    while (!way->enough && fp_range_claim(&parallel->range, way->grain, &begin, &end)) {
+    while (!way->enough) {
+        if (is_stopped(parallel))
+            cancel(parallel, way->role < ALONE);
+        if (!fp_range_claim(&parallel->range, way->grain, &begin, &end))
+            return;
         run_piece(way, begin, end);
         if (end == parallel->range.n)
             return;
         if (++way->pieces >= way->together)
             measure(way);
-        if (is_stopped(parallel))
-            fp_parallel_cancel(parallel);
     }
 }
 
-/* A1, A2. True when it has ended by this. */
-static bool finish(fp_parallel *parallel, int64_t jobs)
-{
-    if (jobs == 0 || fp_fetch_sub(&parallel->unfinished, jobs, FP_PARALLEL_END) != jobs)
-        return false;
-    parallel->kind->ended(parallel);
-    return true;
-}
-
-/* The last jobs are counted only when the end is known: a pool is not idle before. True when all have ended by this. */
-static bool take_part(fp_parallel *parallel, fp_worker *worker, role role)
+/* The last jobs are counted only when the end is known: a pool is not idle before. */
+static void take_part(fp_parallel *parallel, fp_worker *worker, role role)
 {
     way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1,
                .grain = parallel->grain > 0 ? parallel->grain : fp_load(&parallel->pace, fp_relaxed)};
@@ -180,20 +203,18 @@ static bool take_part(fp_parallel *parallel, fp_worker *worker, role role)
     way.began_ns = now_ns;
     start_measuring(&way, now_ns);
     run_pieces(&way);
-    bool ended = finish(parallel, way.done);
+    finish(parallel, way.done);
     if (way.jobs > 0)
         count_measured(&way);
     if (worker == NULL && way.done > 0)
         fp_pool_told_idle(parallel->pool);
-    return ended;
 }
 
-static bool take_part_here(fp_parallel *parallel, role role)
+static void take_part_here(fp_parallel *parallel, role role)
 {
     void *token = fp_pool_let_go(parallel->pool);
-    bool ended = take_part(parallel, NULL, role);
+    take_part(parallel, NULL, role);
     fp_pool_take_back(parallel->pool, token);
-    return ended;
 }
 
 bool fp_parallel_may_start_here(fp_pool *pool)
@@ -207,7 +228,8 @@ bool fp_parallel_may_start_here(fp_pool *pool)
 
 bool fp_parallel_start_here(fp_parallel *parallel)
 {
-    return take_part_here(parallel, ALONE);
+    take_part_here(parallel, ALONE);
+    return fp_load(&parallel->unfinished, fp_relaxed) == 0; /* nobody else has any of it */
 }
 
 void fp_parallel_finish_here(fp_parallel *parallel)
@@ -226,24 +248,9 @@ void fp_parallel_assist(fp_parallel *parallel)
         take_part_here(parallel, ASSISTING);
 }
 
-static int64_t discard(void *ctx, fp_discard_reason reason)
-{
-    fp_parallel *parallel = ctx;
-    int64_t jobs = fp_range_cancel(&parallel->range);
-    if (jobs > 0)
-        fp_store(&parallel->discarded, 1 + (int)reason, fp_relaxed); /* published by A1 */
-    if (parallel->kind->start != NULL)
-        parallel->kind->start(parallel); /* unless it runs already, or was cancelled */
-    finish(parallel, jobs);
-    return jobs;
-}
-
 int64_t fp_parallel_cancel(fp_parallel *parallel)
 {
-    int64_t jobs = discard(parallel, FP_DISCARD_CANCELLED);
-    fp_pool_note(parallel->pool, FP_CANCELLED, (uint64_t)jobs);
-    fp_pool_told_idle(parallel->pool);
-    return jobs;
+    return cancel(parallel, true);
 }
 
 /* As a job of the queue; worker == NULL: on a thread that is none, attached where the host attaches. */
