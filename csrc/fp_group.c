@@ -186,10 +186,14 @@ static void count_taken(burst_way *way, uint32_t begin, uint32_t jobs, const uin
         note(way, outcomes[i], ended[i] - (outcomes[i] == first), ticks / jobs);
 }
 
-/* The last job has ended: counts the first one. */
-static void end_burst(fp_group_burst *part)
+/* The last job has ended: counts the first one. Workers tell who waits for idle when they come to rest, and may all be at
+ * rest; so another thread has to do it itself. */
+static void end_burst(fp_group_burst *part, fp_worker *worker)
 {
-    fp_pool_note(part->part.group->pool, (fp_outcome)fp_get(&part->first_outcome), 1);
+    fp_pool *pool = part->part.group->pool;
+    fp_pool_note(pool, (fp_outcome)fp_get(&part->first_outcome), 1);
+    if (worker == NULL)
+        fp_pool_told_idle(pool);
     end_part(&part->part);
 }
 
@@ -234,7 +238,7 @@ static bool run_taken(burst_way *way, uint32_t begin, uint32_t end)
     count_taken(way, begin, end - begin, ended, ticks);
     if (!fp_burst_settle(&part->burst, -(int32_t)(end - begin))) /* T3 */
         return false;
-    end_burst(part);
+    end_burst(part, way->worker);
     return true;
 }
 
@@ -251,12 +255,12 @@ static bool await_more(fp_burst *burst, uint32_t filled)
 }
 
 /* V1, V2. */
-static bool seal(fp_group_burst *part, uint32_t n)
+static bool seal(fp_group_burst *part, uint32_t n, fp_worker *worker)
 {
     if (!fp_burst_seal(&part->burst, n))
         return false;
     if (fp_burst_settle(&part->burst, (int32_t)n))
-        end_burst(part);
+        end_burst(part, worker);
     return true;
 }
 
@@ -272,7 +276,7 @@ static void run_burst(fp_group_burst *part, fp_worker *worker)
             if (run_taken(&way, begin, end))
                 return;
         } else if ((filled & FP_BURST_SEALED) ||
-                   (!await_more(&part->burst, filled) && seal(part, filled))) {
+                   (!await_more(&part->burst, filled) && seal(part, filled, worker))) {
             return;
         }
     }
@@ -303,10 +307,10 @@ static int64_t discard_burst(void *ctx, fp_discard_reason reason)
                 fp_set(&part->first_outcome, (int)FP_CANCELLED);
             count_taken(&way, begin, end - begin, ended, 0);
             if (fp_burst_settle(&part->burst, -(int32_t)(end - begin))) {
-                end_burst(part);
+                end_burst(part, NULL);
                 return 0;
             }
-        } else if ((filled & FP_BURST_SEALED) || seal(part, filled)) {
+        } else if ((filled & FP_BURST_SEALED) || seal(part, filled, NULL)) {
             return 0;
         }
     }
@@ -386,7 +390,7 @@ void fp_group_filled(fp_group *group)
 {
     fp_group_burst *burst = group->open;
     if (burst != NULL)
-        seal(burst, group->filled); /* false: a worker was first */
+        seal(burst, group->filled, NULL); /* false: a worker was first */
     group->open = NULL;
 }
 
