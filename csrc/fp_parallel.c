@@ -32,7 +32,8 @@ typedef struct way {
     int64_t grain;     /* jobs to take next */
     int64_t together;  /* pieces to a measurement */
     int64_t pieces, jobs, failed; /* since the clock was read */
-    int64_t done;      /* jobs in all, not yet subtracted from `unfinished` */
+    int64_t done;      /* jobs in all */
+    int64_t finished;  /* of them, subtracted from `unfinished` */
     int64_t from_ns, began_ns;
     uint64_t from_ticks; /* the metrics' clock */
     bool enough;
@@ -59,8 +60,8 @@ static int64_t next_grain(way *way, int64_t took_ns)
     int64_t workers = (int64_t)fp_load(&pool->live, fp_relaxed);
     int64_t fair = fp_range_left(&way->parallel->range) / (PIECES_A_WORKER * (workers > 0 ? workers : 1)) + 1;
     int64_t most = way->jobs < FP_RANGE_GRAIN_MOST / GROWTH ? way->jobs * GROWTH : FP_RANGE_GRAIN_MOST;
-    int64_t aimed = took_ns > 0 ? (int64_t)((double)way->jobs * PIECE_NS / (double)took_ns) + 1 : most;
-    aimed = aimed < most ? aimed : most;
+    double jobs = took_ns > 0 ? (double)way->jobs * PIECE_NS / (double)took_ns : (double)most; /* beyond any integer, perhaps */
+    int64_t aimed = jobs < (double)most ? (int64_t)jobs + 1 : most;
     return aimed < fair || way->role == ALONE ? aimed : fair;
 }
 
@@ -104,10 +105,26 @@ static void set_pace(way *way, int64_t took_ns)
     }
 }
 
+/* A1, A2. */
+static void finish(fp_parallel *parallel, int64_t jobs)
+{
+    if (jobs != 0 && fp_fetch_sub(&parallel->unfinished, jobs, FP_PARALLEL_END) == jobs)
+        parallel->kind->ended(parallel);
+}
+
+/* Jobs are counted as ended only when this has been done: a pool is not idle before the range has ended. */
+static void finish_done(way *way)
+{
+    int64_t jobs = way->done - way->finished;
+    way->finished = way->done;
+    finish(way->parallel, jobs);
+}
+
 /* Counts what was done since the last time, and sets the pace by it. */
 static void measure(way *way)
 {
     int64_t now_ns = fp_os_now_ns(), took_ns = now_ns - way->from_ns;
+    finish_done(way);
     count_measured(way);
     set_pace(way, took_ns);
     if (way->role == ALONE)
@@ -145,13 +162,6 @@ static void run_piece(way *way, int64_t begin, int64_t end)
 static bool is_stopped(fp_parallel *parallel)
 {
     return parallel->stop != NULL && fp_load(parallel->stop, fp_relaxed) != 0;
-}
-
-/* A1, A2. */
-static void finish(fp_parallel *parallel, int64_t jobs)
-{
-    if (jobs != 0 && fp_fetch_sub(&parallel->unfinished, jobs, FP_PARALLEL_END) == jobs)
-        parallel->kind->ended(parallel);
 }
 
 static int64_t discard(void *ctx, fp_discard_reason reason)
@@ -194,7 +204,6 @@ static void run_pieces(way *way)
     }
 }
 
-/* The last jobs are counted only when the end is known: a pool is not idle before. */
 static void take_part(fp_parallel *parallel, fp_worker *worker, role role)
 {
     way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1,
@@ -203,7 +212,7 @@ static void take_part(fp_parallel *parallel, fp_worker *worker, role role)
     way.began_ns = now_ns;
     start_measuring(&way, now_ns);
     run_pieces(&way);
-    finish(parallel, way.done);
+    finish_done(&way);
     if (way.jobs > 0)
         count_measured(&way);
     if (worker == NULL && way.done > 0)
