@@ -322,7 +322,18 @@ static void release_part(void *ctx, fp_worker *worker)
     drop_part(ctx);
 }
 
-static const fp_job_class burst_job = {.kind = 0, .run = run_burst_job, .discard = discard_burst, .end = release_part};
+/* An open burst is sealed for it, if all in it is taken. */
+static bool burst_all_started(void *ctx)
+{
+    fp_group_burst *part = ctx;
+    uint32_t filled = fp_load(&part->burst.filled, fp_relaxed);
+    if (fp_load(&part->burst.cursor, fp_relaxed) < (filled & ~FP_BURST_SEALED))
+        return false;
+    return (filled & FP_BURST_SEALED) || seal(part, filled, NULL);
+}
+
+static const fp_job_class burst_job = {
+    .kind = 0, .run = run_burst_job, .discard = discard_burst, .end = release_part, .all_started = burst_all_started};
 
 static fp_group_burst *take_burst(fp_group *group)
 {
@@ -562,6 +573,8 @@ void fp_group_help(fp_group *group)
                                fp_awake_count() < group->pool->usable_cpus))
             help_part(part, as_worker);
     }
+    if (as_worker) /* or a job that does so again and again would fill the queue with what is over */
+        fp_pool_drop_started(group->pool);
 }
 
 static bool all_ended(fp_group *group)

@@ -284,4 +284,9 @@ static void end(void *ctx, fp_worker *worker)
     parallel->kind->released(parallel);
 }
 
-const fp_job_class fp_parallel_job = {.kind = 0, .run = run, .discard = discard, .end = end};
+static bool all_started(void *ctx)
+{
+    return fp_range_left(&((fp_parallel *)ctx)->range) == 0;
+}
+
+const fp_job_class fp_parallel_job = {.kind = 0, .run = run, .discard = discard, .end = end, .all_started = all_started};

@@ -3,33 +3,27 @@
 
 /* --- each once ---------------------------------------------------------------------------------------------------------- */
 
-/* A mix of all sorts, in an order that the number gives. */
-static void submit_mix(fp_group *group, tally *tally, test_random *random)
+static void submit_range_and_wait(fp_group *group, tally tally, int64_t grain)
 {
-    int64_t done = 0;
-    while (done < tally->n) {
-        int64_t some = 1 + test_random_below(random, 200);
-        some = some < tally->n - done ? some : tally->n - done;
-        void *args = (void *)&tally->ran[done];
-        switch (test_random_below(random, 3)) {
-        case 0:
+    CHECK(group_submit_range(group, tally_range, tally.n, &tally, grain) == FP_SUBMIT_OK);
+    group_wait(group); /* or `tally` would be gone */
+}
+
+/* All sorts by turns, as the dice have it. */
+static void submit_mix(fp_group *group, tally *all, test_random *random)
+{
+    for (int64_t done = 0, some; done < all->n; done += some) {
+        fp_atomic(uint32_t) *first = all->ran + done;
+        some = 1 + test_random_below(random, 200);
+        some = some < all->n - done ? some : all->n - done;
+        uint32_t sort = test_random_below(random, 3);
+        if (sort == 0)
             for (int64_t i = 0; i < some; i++)
-                CHECK(group_submit(group, tally_job, (void *)&tally->ran[done + i]) == FP_SUBMIT_OK);
-            break;
-        case 1:
-            CHECK(group_submit_batch(group, tally_job, args, sizeof *tally->ran, some) == FP_SUBMIT_OK);
-            break;
-        default: {
-            int64_t grain = test_random_below(random, 20); /* 0: by measurement */
-            struct tally *part = calloc(1, sizeof *part);
-            CHECK(part != NULL);
-            *part = (struct tally){.n = some, .ran = args};
-            CHECK(group_submit_range(group, tally_range, some, part, grain) == FP_SUBMIT_OK);
-            group_wait(group);
-            free(part);
-        }
-        }
-        done += some;
+                CHECK(group_submit(group, tally_job, (void *)&first[i]) == FP_SUBMIT_OK);
+        else if (sort == 1)
+            CHECK(group_submit_batch(group, tally_job, (void *)first, sizeof *first, some) == FP_SUBMIT_OK);
+        else
+            submit_range_and_wait(group, (tally){.n = some, .ran = first}, test_random_below(random, 20));
     }
 }
 
@@ -150,6 +144,17 @@ static int note_order_of_range(int64_t begin, int64_t end, void *arg)
     return 0;
 }
 
+static void submit_ordered(fp_group *group, int64_t *first, int some, uint32_t sort)
+{
+    if (sort == 0)
+        for (int i = 0; i < some; i++)
+            CHECK(group_submit(group, note_order, first + i) == FP_SUBMIT_OK);
+    else if (sort == 1)
+        CHECK(group_submit_batch(group, note_order, first, sizeof *first, some) == FP_SUBMIT_OK);
+    else
+        CHECK(group_submit_range(group, note_order_of_range, some, first, sort - 2) == FP_SUBMIT_OK);
+}
+
 static void jobs_start_in_order(void)
 {
     enum { JOBS = 4096 };
@@ -160,22 +165,10 @@ static void jobs_start_in_order(void)
         order.numbers[i] = i;
     for (int64_t round = test_rounds(100); round > 0; round--) {
         order.next = 0;
-        for (int i = 0; i < JOBS;) {
-            int some = 1 + (int)test_random_below(&random, 150);
+        for (int i = 0, some; i < JOBS; i += some) {
+            some = 1 + (int)test_random_below(&random, 150);
             some = some < JOBS - i ? some : JOBS - i;
-            int64_t *first = &order.numbers[i];
-            switch (test_random_below(&random, 3)) {
-            case 0:
-                for (int job = 0; job < some; job++)
-                    CHECK(group_submit(group, note_order, first + job) == FP_SUBMIT_OK);
-                break;
-            case 1:
-                CHECK(group_submit_batch(group, note_order, first, sizeof *first, some) == FP_SUBMIT_OK);
-                break;
-            default:
-                CHECK(group_submit_range(group, note_order_of_range, some, first, round % 3) == FP_SUBMIT_OK);
-            }
-            i += some;
+            submit_ordered(group, &order.numbers[i], some, test_random_below(&random, 5));
         }
         group_wait(group);
         CHECK_EQUAL(order.next, JOBS);
@@ -279,6 +272,39 @@ static void nested_loops_end(uint32_t workers)
         CHECK_EQUAL(fp_load(&nest.leaves, fp_relaxed), 4 * 4 * 4 * 4);
     }
     end_pool_with_books(pool);
+}
+
+/* The one worker is inside the job, so nobody else takes from the queue what the job has run itself. */
+struct loop {
+    fp_pool *pool;
+    int64_t rounds;
+    tally tally;
+};
+
+static int submit_and_wait_in_a_loop(void *arg)
+{
+    struct loop *loop = arg;
+    fp_group *group = new_group(loop->pool);
+    for (int64_t round = loop->rounds; round > 0; round--) {
+        CHECK(fp_group_submit(group, tally_job, (void *)&loop->tally.ran[0]) == FP_SUBMIT_OK);
+        CHECK(fp_group_submit_range(group, tally_range, 1, &loop->tally, 1, FP_QUEUED) == FP_SUBMIT_OK);
+        group_wait(group);
+        CHECK_EQUAL(fp_queue_size(&loop->pool->queue), 0);
+    }
+    fp_group_release(group);
+    return 0;
+}
+
+static void nothing_is_left_in_the_queue(void)
+{
+    struct loop loop = {.pool = fixed_pool(1, 4), .rounds = test_rounds(5000), .tally = tally_of(1)};
+    fp_group *group = new_group(loop.pool);
+    CHECK(fp_group_submit(group, submit_and_wait_in_a_loop, &loop) == FP_SUBMIT_OK);
+    wait_until_idle(loop.pool); /* its own burst is open meanwhile */
+    CHECK_EQUAL(tally_sum(&loop.tally), 2 * loop.rounds);
+    group_end(group);
+    end_pool_with_books(loop.pool);
+    tally_free(&loop.tally);
 }
 
 /* --- waiting ------------------------------------------------------------------------------------------------------------ */
@@ -750,6 +776,7 @@ int main(void)
     PROPERTY("group: a job that waits for others of its own full pool ends, nested 4 deep", nested_jobs_end(FP_BEYOND);
              nested_jobs_end(FP_HERE));
     PROPERTY("group: nested loops end", nested_loops_end(1); nested_loops_end(2); nested_loops_end(3));
+    PROPERTY("group: what a job has run itself leaves the queue", nothing_is_left_in_the_queue());
     PROPERTY("group: a wait times out and may be repeated", a_wait_times_out());
     PROPERTY("group: may be freed right after the wait", freed_at_once(1, 1); freed_at_once(2, 8); freed_at_once(3, 64));
     PROPERTY("group: holds its pool", groups_hold_the_pool());
