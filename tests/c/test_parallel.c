@@ -15,13 +15,13 @@ typedef struct work {
     int64_t bad;                     /* this one fails */
     bool refuses;                    /* to start */
     void (*in_piece)(struct work *work, int64_t begin, int64_t end); /* NULL: nothing */
-    fp_atomic(uint32_t) pieces;
-    int64_t sizes[MOST_PIECES];
-    pthread_t threads[MOST_PIECES];
     fp_atomic(bool) has_ended;
     gate ended, released;
     gate started, go;
     fp_atomic(uint32_t) stop;
+    fp_atomic(uint32_t) pieces;
+    int64_t sizes[MOST_PIECES]; /* these two as far as `pieces` */
+    pthread_t threads[MOST_PIECES];
 } work;
 
 static work *work_of(fp_parallel *parallel)
@@ -85,7 +85,7 @@ static work *new_work(fp_pool *pool, int64_t n, int64_t grain)
 {
     work *work = NULL;
     CHECK(posix_memalign((void **)&work, FP_CACHE_LINE, sizeof *work) == 0);
-    memset(work, 0, sizeof *work);
+    memset(work, 0, offsetof(struct work, sizes));
     fp_parallel_init(&work->parallel, &work_class, pool, n, grain);
     work->parallel.stop = &work->stop;
     work->tally = tally_of(n);
