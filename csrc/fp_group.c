@@ -186,10 +186,14 @@ static void count_taken(burst_way *way, uint32_t begin, uint32_t jobs, const uin
         note(way, outcomes[i], ended[i] - (outcomes[i] == first), ticks / jobs);
 }
 
-/* The last job has ended: counts the first one. */
-static void end_burst(fp_group_burst *part)
+/* The last job has ended: counts the first one. Workers tell who waits for idle when they come to rest, and may all be at
+ * rest; so another thread has to do it itself. */
+static void end_burst(fp_group_burst *part, fp_worker *worker)
 {
-    fp_pool_note(part->part.group->pool, (fp_outcome)fp_get(&part->first_outcome), 1);
+    fp_pool *pool = part->part.group->pool;
+    fp_pool_note(pool, (fp_outcome)fp_get(&part->first_outcome), 1);
+    if (worker == NULL)
+        fp_pool_told_idle(pool);
     end_part(&part->part);
 }
 
@@ -234,7 +238,7 @@ static bool run_taken(burst_way *way, uint32_t begin, uint32_t end)
     count_taken(way, begin, end - begin, ended, ticks);
     if (!fp_burst_settle(&part->burst, -(int32_t)(end - begin))) /* T3 */
         return false;
-    end_burst(part);
+    end_burst(part, way->worker);
     return true;
 }
 
@@ -251,12 +255,12 @@ static bool await_more(fp_burst *burst, uint32_t filled)
 }
 
 /* V1, V2. */
-static bool seal(fp_group_burst *part, uint32_t n)
+static bool seal(fp_group_burst *part, uint32_t n, fp_worker *worker)
 {
     if (!fp_burst_seal(&part->burst, n))
         return false;
     if (fp_burst_settle(&part->burst, (int32_t)n))
-        end_burst(part);
+        end_burst(part, worker);
     return true;
 }
 
@@ -272,7 +276,7 @@ static void run_burst(fp_group_burst *part, fp_worker *worker)
             if (run_taken(&way, begin, end))
                 return;
         } else if ((filled & FP_BURST_SEALED) ||
-                   (!await_more(&part->burst, filled) && seal(part, filled))) {
+                   (!await_more(&part->burst, filled) && seal(part, filled, worker))) {
             return;
         }
     }
@@ -303,10 +307,10 @@ static int64_t discard_burst(void *ctx, fp_discard_reason reason)
                 fp_set(&part->first_outcome, (int)FP_CANCELLED);
             count_taken(&way, begin, end - begin, ended, 0);
             if (fp_burst_settle(&part->burst, -(int32_t)(end - begin))) {
-                end_burst(part);
+                end_burst(part, NULL);
                 return 0;
             }
-        } else if ((filled & FP_BURST_SEALED) || seal(part, filled)) {
+        } else if ((filled & FP_BURST_SEALED) || seal(part, filled, NULL)) {
             return 0;
         }
     }
@@ -318,7 +322,18 @@ static void release_part(void *ctx, fp_worker *worker)
     drop_part(ctx);
 }
 
-static const fp_job_class burst_job = {.kind = 0, .run = run_burst_job, .discard = discard_burst, .end = release_part};
+/* An open burst is sealed for it, if all in it is taken. */
+static bool burst_all_started(void *ctx)
+{
+    fp_group_burst *part = ctx;
+    uint32_t filled = fp_load(&part->burst.filled, fp_relaxed);
+    if (fp_load(&part->burst.cursor, fp_relaxed) < (filled & ~FP_BURST_SEALED))
+        return false;
+    return (filled & FP_BURST_SEALED) || seal(part, filled, NULL);
+}
+
+static const fp_job_class burst_job = {
+    .kind = 0, .run = run_burst_job, .discard = discard_burst, .end = release_part, .all_started = burst_all_started};
 
 static fp_group_burst *take_burst(fp_group *group)
 {
@@ -338,6 +353,12 @@ static void run_here(fp_group *group, fp_job_function function, void *arg)
 {
     fp_pool *pool = group->pool;
     fp_fetch_add(&pool->submitted_extra, UINT64_C(1), fp_relaxed);
+    if (fp_load(&group->stop, fp_relaxed) != 0) {
+        fp_store(&group->cancelled, true, fp_relaxed);
+        fp_pool_note(pool, FP_CANCELLED, 1);
+        fp_pool_told_idle(pool);
+        return;
+    }
     void *token = fp_pool_let_go(pool);
     uint64_t from = fp_clock_ticks();
     int status = function(arg);
@@ -380,7 +401,7 @@ void fp_group_filled(fp_group *group)
 {
     fp_group_burst *burst = group->open;
     if (burst != NULL)
-        seal(burst, group->filled); /* false: a worker was first */
+        seal(burst, group->filled, NULL); /* false: a worker was first */
     group->open = NULL;
 }
 
@@ -551,6 +572,8 @@ void fp_group_help(fp_group *group)
         else if (as_worker || fp_parallel_may_assist(group->pool))
             help_part(part, as_worker);
     }
+    if (as_worker) /* or a job that does so again and again would fill the queue with what is over */
+        fp_pool_drop_started(group->pool);
 }
 
 static bool all_ended(fp_group *group)

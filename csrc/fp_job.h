@@ -49,6 +49,8 @@ typedef struct fp_job_class {
     int64_t (*discard)(void *ctx, fp_discard_reason reason);
     /* Ranges only: all workers have left; publish the result and let go of ctx. */
     void (*end)(void *ctx, struct fp_worker *worker);
+    /* Ranges only, called inside: true when no job is left to start, nor will be. NULL: not known. */
+    bool (*all_started)(void *ctx);
 } fp_job_class;
 
 typedef struct fp_job {

@@ -32,7 +32,8 @@ typedef struct way {
     int64_t grain;     /* jobs to take next */
     int64_t together;  /* pieces to a measurement */
     int64_t pieces, jobs, failed, cancelled; /* since the clock was read */
-    int64_t done;      /* jobs in all, not yet subtracted from `unfinished` */
+    int64_t done;      /* jobs in all */
+    int64_t finished;  /* of them, subtracted from `unfinished` */
     int64_t from_ns, began_ns;
     uint64_t from_ticks; /* the metrics' clock */
     bool enough;
@@ -59,8 +60,8 @@ static int64_t next_grain(way *way, int64_t took_ns)
     int64_t workers = (int64_t)fp_load(&pool->live, fp_relaxed);
     int64_t fair = fp_range_left(&way->parallel->range) / (PIECES_A_WORKER * (workers > 0 ? workers : 1)) + 1;
     int64_t most = way->jobs < FP_RANGE_GRAIN_MOST / GROWTH ? way->jobs * GROWTH : FP_RANGE_GRAIN_MOST;
-    int64_t aimed = took_ns > 0 ? (int64_t)((double)way->jobs * PIECE_NS / (double)took_ns) + 1 : most;
-    aimed = aimed < most ? aimed : most;
+    double jobs = took_ns > 0 ? (double)way->jobs * PIECE_NS / (double)took_ns : (double)most; /* beyond any integer, perhaps */
+    int64_t aimed = jobs < (double)most ? (int64_t)jobs + 1 : most;
     return aimed < fair || way->role == ALONE ? aimed : fair;
 }
 
@@ -107,10 +108,26 @@ static void set_pace(way *way, int64_t took_ns)
     }
 }
 
+/* A1, A2. */
+static void finish(fp_parallel *parallel, int64_t jobs)
+{
+    if (jobs != 0 && fp_fetch_sub(&parallel->unfinished, jobs, FP_PARALLEL_END) == jobs)
+        parallel->kind->ended(parallel);
+}
+
+/* Jobs are counted as ended only when this has been done: a pool is not idle before the range has ended. */
+static void finish_done(way *way)
+{
+    int64_t jobs = way->done - way->finished;
+    way->finished = way->done;
+    finish(way->parallel, jobs);
+}
+
 /* Counts what was done since the last time, and sets the pace by it. */
 static void measure(way *way)
 {
     int64_t now_ns = fp_os_now_ns(), took_ns = now_ns - way->from_ns;
+    finish_done(way);
     count_measured(way);
     set_pace(way, took_ns);
     if (way->role == ALONE)
@@ -151,32 +168,51 @@ static bool is_stopped(fp_parallel *parallel)
     return parallel->stop != NULL && fp_load(parallel->stop, fp_relaxed) != 0;
 }
 
+static int64_t discard(void *ctx, fp_discard_reason reason)
+{
+    fp_parallel *parallel = ctx;
+    int64_t jobs = fp_range_cancel(&parallel->range);
+    if (jobs > 0) { /* only the first to discard finds any */
+        parallel->discarded_from = parallel->range.n - jobs;
+        fp_store(&parallel->discarded, 1 + (int)reason, fp_seq_cst);
+        if (parallel->kind->discarded != NULL)
+            parallel->kind->discarded(parallel);
+    }
+    if (parallel->kind->start != NULL)
+        parallel->kind->start(parallel); /* unless it runs already, or was cancelled */
+    finish(parallel, jobs);
+    return jobs;
+}
+
+/* Jobs of a range that was not queued count as submitted now, for else more would end than were. */
+static int64_t cancel(fp_parallel *parallel, bool queued)
+{
+    int64_t jobs = discard(parallel, FP_DISCARD_CANCELLED);
+    if (!queued)
+        fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)jobs, fp_relaxed);
+    fp_pool_note(parallel->pool, FP_CANCELLED, (uint64_t)jobs);
+    fp_pool_told_idle(parallel->pool);
+    return jobs;
+}
+
 static void run_pieces(way *way)
 {
     fp_parallel *parallel = way->parallel;
     int64_t begin, end;
-    while (!way->enough && fp_range_claim(&parallel->range, way->grain, &begin, &end)) {
+    while (!way->enough) {
+        if (is_stopped(parallel))
+            cancel(parallel, way->role < ALONE);
+        if (!fp_range_claim(&parallel->range, way->grain, &begin, &end))
+            return;
         run_piece(way, begin, end);
         if (end == parallel->range.n)
             return;
         if (++way->pieces >= way->together)
             measure(way);
-        if (is_stopped(parallel))
-            fp_parallel_cancel(parallel);
     }
 }
 
-/* A1, A2. True when it has ended by this. */
-static bool finish(fp_parallel *parallel, int64_t jobs)
-{
-    if (jobs == 0 || fp_fetch_sub(&parallel->unfinished, jobs, FP_PARALLEL_END) != jobs)
-        return false;
-    parallel->kind->ended(parallel);
-    return true;
-}
-
-/* The last jobs are counted only when the end is known: a pool is not idle before. True when all have ended by this. */
-static bool take_part(fp_parallel *parallel, fp_worker *worker, role role)
+static void take_part(fp_parallel *parallel, fp_worker *worker, role role)
 {
     way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1,
                .grain = parallel->grain > 0 ? parallel->grain : fp_load(&parallel->pace, fp_relaxed)};
@@ -184,20 +220,18 @@ static bool take_part(fp_parallel *parallel, fp_worker *worker, role role)
     way.began_ns = now_ns;
     start_measuring(&way, now_ns);
     run_pieces(&way);
-    bool ended = finish(parallel, way.done);
+    finish_done(&way);
     if (way.jobs > 0)
         count_measured(&way);
     if (worker == NULL && way.done > 0)
         fp_pool_told_idle(parallel->pool);
-    return ended;
 }
 
-static bool take_part_here(fp_parallel *parallel, role role)
+static void take_part_here(fp_parallel *parallel, role role)
 {
     void *token = fp_pool_let_go(parallel->pool);
-    bool ended = take_part(parallel, NULL, role);
+    take_part(parallel, NULL, role);
     fp_pool_take_back(parallel->pool, token);
-    return ended;
 }
 
 bool fp_parallel_may_assist(fp_pool *pool)
@@ -216,7 +250,8 @@ bool fp_parallel_may_start_here(fp_pool *pool)
 
 bool fp_parallel_start_here(fp_parallel *parallel)
 {
-    return take_part_here(parallel, ALONE);
+    take_part_here(parallel, ALONE);
+    return fp_load(&parallel->unfinished, fp_relaxed) == 0; /* nobody else has any of it */
 }
 
 void fp_parallel_finish_here(fp_parallel *parallel)
@@ -235,28 +270,9 @@ void fp_parallel_assist(fp_parallel *parallel)
         take_part_here(parallel, ASSISTING);
 }
 
-static int64_t discard(void *ctx, fp_discard_reason reason)
-{
-    fp_parallel *parallel = ctx;
-    int64_t jobs = fp_range_cancel(&parallel->range);
-    if (jobs > 0) { /* only the first to discard finds any */
-        parallel->discarded_from = parallel->range.n - jobs;
-        fp_store(&parallel->discarded, 1 + (int)reason, fp_seq_cst);
-        if (parallel->kind->discarded != NULL)
-            parallel->kind->discarded(parallel);
-    }
-    if (parallel->kind->start != NULL)
-        parallel->kind->start(parallel); /* unless it runs already, or was cancelled */
-    finish(parallel, jobs);
-    return jobs;
-}
-
 int64_t fp_parallel_cancel(fp_parallel *parallel)
 {
-    int64_t jobs = discard(parallel, FP_DISCARD_CANCELLED);
-    fp_pool_note(parallel->pool, FP_CANCELLED, (uint64_t)jobs);
-    fp_pool_told_idle(parallel->pool);
-    return jobs;
+    return cancel(parallel, true);
 }
 
 /* As a job of the queue; worker == NULL: on a thread that is none, attached where the host attaches. */
@@ -281,4 +297,9 @@ static void end(void *ctx, fp_worker *worker)
     parallel->kind->released(parallel);
 }
 
-const fp_job_class fp_parallel_job = {.kind = 0, .run = run, .discard = discard, .end = end};
+static bool all_started(void *ctx)
+{
+    return fp_range_left(&((fp_parallel *)ctx)->range) == 0;
+}
+
+const fp_job_class fp_parallel_job = {.kind = 0, .run = run, .discard = discard, .end = end, .all_started = all_started};

@@ -3,9 +3,10 @@
  * Journey: submit -> ring -> [WORKER -> KERNEL, piece after piece -> COMPLETION]. Workers that join the record (fp_queue.h) take
  * pieces from its cursor (fp_range.h), and so may the thread that waits for it.
  *
- * Ending      A1 who finds no more pieces subtracts the jobs it has run, failed ones too, from `unfinished`   A2 who takes it to
- *             zero calls ended(). So the end is known when the last job is done, not when the queue has noticed: the
- *             record, by then an empty range, is let go of (released()) when a worker comes by.
+ * Ending      A1 who has run pieces subtracts their jobs, failed ones too, from `unfinished`   A2 who takes it to zero calls
+ *             ended()   A3 the jobs are counted in the metrics: a pool is not idle before the range has ended. So the end is
+ *             known when the last job is done, not when the queue has noticed: the record, by then an empty range, is
+ *             let go of (released()) when a worker comes by.
  * Order pair  A1 -> A1 (FP_PARALLEL_END, acq_rel): what others have written, to the one who ends it.
  * Failing     Jobs go on when one fails. F1 the first to fail (in time) claims the place for its status   F2 writes it;
  *             published by A1.
@@ -91,5 +92,11 @@ void fp_parallel_assist(fp_parallel *parallel);
 
 /* Lets no further job start, and counts those as cancelled; how many. */
 int64_t fp_parallel_cancel(fp_parallel *parallel);
+
+/* Jobs that have started; for progress. */
+static inline int64_t fp_parallel_started(fp_parallel *parallel)
+{
+    return parallel->range.n - fp_range_left(&parallel->range);
+}
 
 #endif

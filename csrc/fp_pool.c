@@ -292,6 +292,26 @@ static bool end_range(fp_pool *pool, fp_queue_head head, bool run)
     return is_head;
 }
 
+static bool drop_started(fp_pool *pool, fp_queue_head head)
+{
+    fp_started job;
+    if (!fp_queue_join(&pool->queue, head, &job))
+        return false;
+    bool drops = job.job_class->all_started != NULL && fp_queue_is_head(&pool->queue, head) &&
+                 job.job_class->all_started(job.ctx);
+    if (drops)
+        fp_pool_close_range(pool, head);
+    fp_pool_leave_range(pool, head, &job, NULL);
+    return drops;
+}
+
+void fp_pool_drop_started(fp_pool *pool)
+{
+    fp_queue_head head;
+    while (fp_queue_peek(&pool->queue, &head) && (head.kind & FP_JOB_RANGE) && drop_started(pool, head))
+        ;
+}
+
 static bool end_head(fp_pool *pool, bool run)
 {
     fp_queue_head head;

@@ -149,6 +149,10 @@ bool fp_pool_discard_oldest(fp_pool *pool);
 /* Runs the oldest queued job on the calling thread. False when nothing was queued. */
 bool fp_pool_run_oldest(fp_pool *pool);
 
+/* Takes ranges off the head of the queue whose jobs have all started. A worker that runs jobs while it waits for them does it,
+ * for as long as no worker comes by, their records are places taken. */
+void fp_pool_drop_started(fp_pool *pool);
+
 /* Accepts no more jobs. Idempotent. */
 void fp_pool_close(fp_pool *pool);
 

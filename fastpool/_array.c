@@ -120,7 +120,7 @@ bool py_array_progress(py_future *future, int64_t *started, int64_t *total)
         return false;
     fp_parallel *parallel = &job_in(capsule)->parallel;
     *total = parallel->range.n;
-    *started = *total - fp_range_left(&parallel->range);
+    *started = fp_parallel_started(parallel);
     Py_DECREF(capsule);
     return true;
 }

@@ -237,6 +237,9 @@ typedef struct fp_histogram {
 static void fp_histogram_add(fp_histogram *, uint64_t, uint64_t)
 {
 }
+static void fp_histogram_add_shared(fp_histogram *, uint64_t, uint64_t)
+{
+}
 
 /* search.sed puts these into csrc. */
 MUTANT(debt_forgotten)
@@ -270,6 +273,10 @@ LABEL(FP_EC_LOOK)
 #include "fp_queue.c"
 #include "fp_pool.c"
 #include "fp_worker.c"
+
+void fp_histogram_merge(fp_histogram_sum *, fp_histogram *)
+{
+}
 
 void fp_metrics_merge(fp_metrics *, fp_worker_metrics *)
 {
