@@ -59,7 +59,7 @@ typedef enum fastpool_result {
     FASTPOOL_FORKED,      /* the pool belongs to the parent process */
     FASTPOOL_NO_THREAD,   /* submitting: the first worker could not be started */
     FASTPOOL_NO_MEMORY,   /* submitting */
-    FASTPOOL_INTERRUPTED, /* waiting, on the main thread: a signal handler raised, and its exception is set */
+    FASTPOOL_INTERRUPTED, /* waiting, for room too, on the main thread: a signal handler raised, and its exception is set */
     FASTPOOL_INVALID,     /* an argument is NULL, or a number out of range; nothing was done */
 } fastpool_result;
 
