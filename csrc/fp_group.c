@@ -351,7 +351,7 @@ static void run_here(fp_group *group, fp_job_function function, void *arg)
 fp_submit_result fp_group_submit_new(fp_group *group, fp_job_function function, void *arg, fp_group_place place)
 {
     fp_submit_result result = fp_pool_look(group->pool);
-    group->open = NULL; /* full, or sealed by a worker */
+    fp_group_filled(group); /* sealed already, but where the pool has closed */
     if (result != FP_SUBMIT_OK)
         return result;
     start_anew(group);

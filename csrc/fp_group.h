@@ -74,7 +74,8 @@ void fp_group_filled(fp_group *group);
 
 static inline fp_submit_result fp_group_submit(fp_group *group, fp_job_function function, void *arg)
 {
-    if (group->open == NULL || !fp_burst_append(&group->open->burst, group->filled, function, arg))
+    if (group->open == NULL || !fp_pool_is_open(group->pool) ||
+        !fp_burst_append(&group->open->burst, group->filled, function, arg))
         return fp_group_submit_new(group, function, arg, FP_QUEUED);
     if (++group->filled == FP_BURST_JOBS)
         fp_group_filled(group);
