@@ -119,7 +119,6 @@ static void start_anew(fp_group *group)
     group->failed_at = -1;
     fp_store(&group->failed, false, fp_relaxed);
     fp_store(&group->cancelled, false, fp_relaxed);
-    fp_store(&group->stop, 0, fp_relaxed);
 }
 
 /* Published by the part's end. */
@@ -333,11 +332,9 @@ static fp_group_burst *take_burst(fp_group *group)
     return burst;
 }
 
-/* on_full is "caller_runs". */
-static void run_here(fp_group *group, fp_job_function function, void *arg)
+static void run_single(fp_group *group, fp_job_function function, void *arg)
 {
     fp_pool *pool = group->pool;
-    fp_fetch_add(&pool->submitted_extra, UINT64_C(1), fp_relaxed);
     void *token = fp_pool_let_go(pool);
     uint64_t from = fp_clock_ticks();
     int status = function(arg);
@@ -345,6 +342,19 @@ static void run_here(fp_group *group, fp_job_function function, void *arg)
     fp_pool_take_back(pool, token);
     if (status != 0)
         note_failure(group, status, -1);
+}
+
+/* on_full is "caller_runs". */
+static void run_here(fp_group *group, fp_job_function function, void *arg)
+{
+    fp_pool *pool = group->pool;
+    fp_fetch_add(&pool->submitted_extra, UINT64_C(1), fp_relaxed);
+    if (fp_load(&group->stop, fp_relaxed) == 0) {
+        run_single(group, function, arg);
+    } else {
+        fp_store(&group->cancelled, true, fp_relaxed);
+        fp_pool_note(pool, FP_CANCELLED, 1);
+    }
     fp_pool_told_idle(pool);
 }
 
@@ -579,6 +589,7 @@ static bool settle(fp_group *group)
     while (group->first != NULL)
         forget_first(group);
     group->settled = true;
+    fp_store(&group->stop, 0, fp_relaxed); /* here, not at the next submit: a cancellation before that is meant for it */
     return true;
 }
 

@@ -212,7 +212,12 @@ bool fp_parallel_start_here(fp_parallel *parallel)
 
 void fp_parallel_finish_here(fp_parallel *parallel)
 {
-    take_part_here(parallel, FINISHING);
+    if (is_stopped(parallel)) {
+        fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)fp_range_left(&parallel->range), fp_relaxed);
+        fp_parallel_cancel(parallel);
+    } else {
+        take_part_here(parallel, FINISHING);
+    }
 }
 
 void fp_parallel_help(fp_parallel *parallel)

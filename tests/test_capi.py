@@ -258,6 +258,18 @@ def test_caller_runs_remembers_failures(make_pool: MakePool) -> None:
     assert idle_metrics(pool).jobs_failed == 1
 
 
+def test_caller_runs_no_job_of_a_cancelled_group(make_pool: MakePool) -> None:
+    pool, counts = make_pool(1, queue_size=1, on_full="caller_runs"), counts_of(1)
+    with Group(pool) as group:
+        with Held(pool):
+            fill(group)
+            group.cancel()
+            assert attempts(group, counts) == [capi.OK] * 4
+            assert counts[0] == 0
+        assert group.wait() == capi.CANCELLED
+    assert idle_metrics(pool).jobs_cancelled == 5
+
+
 @LIBRARIES
 def test_discard_oldest_cancels_a_python_job(make_pool: MakePool, library: Callable[[], ctypes.CDLL]) -> None:
     pool, counts = make_pool(1, queue_size=1, on_full="discard_oldest"), counts_of(1)
@@ -434,6 +446,18 @@ def test_what_is_cancelled_in_the_queue_never_starts(pool: fastpool.Pool, way: W
         assert way(group, counts) == capi.OK
         assert group.wait() == capi.OK
     assert counts.tolist() == [1] * 300
+
+
+@EACH_WAY
+def test_what_is_submitted_to_a_cancelled_group_is_cancelled(pool: fastpool.Pool, way: Way) -> None:
+    counts = counts_of(10)
+    with Group(pool) as group:
+        for _ in range(2):  # a new group, and one that has been waited for
+            group.cancel()
+            assert way(group, counts) == capi.OK
+            assert group.wait() == capi.CANCELLED
+    assert counts.tolist() == [0] * 10
+    assert idle_metrics(pool).jobs_cancelled == 20
 
 
 def test_a_long_job_sees_that_it_is_cancelled(pool: fastpool.Pool) -> None:
@@ -650,6 +674,21 @@ def test_bad_arguments_are_invalid_and_do_nothing(single: fastpool.Pool) -> None
     library.capi_cancel(None)
     library.capi_group_free(None)
     assert idle_metrics(single).jobs_submitted == 0
+
+
+def test_the_metrics_are_those_of_the_pool(make_pool: MakePool) -> None:
+    pool, statuses = make_pool(2, queue_size=77), np.array([0, 1], np.int64)
+    with Group(pool) as group:
+        assert group.batch("status_at", statuses, 2) == capi.OK
+        assert group.wait() == capi.FAILED
+        group.cancel()
+        assert group.batch("status_at", statuses, 2) == capi.OK
+        assert group.wait() == capi.CANCELLED
+    expected, found = idle_metrics(pool), capi.CMetrics()
+    assert capi.free().capi_read_metrics(capi.pool_of(pool), ctypes.addressof(found)) == capi.OK
+    values = {name: getattr(found, name) for name, _ in capi.CMetrics._fields_}
+    assert values == {name: getattr(expected, name) for name in values}
+    assert (values["jobs_failed"], values["jobs_cancelled"], values["queue_capacity"]) == (1, 2, 77)
 
 
 def test_the_capacity_of_an_unbounded_queue_is_0(make_pool: MakePool) -> None:

@@ -163,7 +163,7 @@ static inline void fastpool_cancel(fastpool_group *group)
     fastpool_api_table->cancel(group);
 }
 
-/* Non-zero once the group has been cancelled: for long jobs to look at. From any thread. */
+/* Non-zero from when the group was cancelled until it has been waited for: for long jobs to look at. From any thread. */
 static inline int fastpool_cancelled(fastpool_group *group)
 {
     return fastpool_api_table->cancelled(group);
