@@ -532,35 +532,79 @@ fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function functio
 
 static void cancel_part(fp_part *part)
 {
-    if (part->is_burst)
+    fp_pool *pool = part->group->pool;
+    if (part->is_burst) {
         discard_burst(part, FP_DISCARD_CANCELLED);
-    else
+        fp_pool_told_idle(pool);
+    } else {
         fp_parallel_cancel(&((group_range *)part)->parallel);
+    }
 }
 
-static void help_part(fp_part *part, bool as_worker)
+/* A thread that waits, and runs jobs of the group meanwhile. */
+typedef struct helper {
+    fp_group *group;
+    bool is_worker;      /* of this pool: it must help, for it may be the only one that could run them */
+    bool has_run;        /* some job */
+    int64_t deadline_ns;
+} helper;
+
+/* A worker runs something before it looks at the deadline: one that asks again and again gets on, too. */
+static bool may_help(const helper *helper)
+{
+    fp_pool *pool = helper->group->pool;
+    if (helper->is_worker)
+        return !helper->has_run || fp_os_now_ns() < helper->deadline_ns;
+    return pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 && fp_awake_count() < pool->usable_cpus &&
+           fp_os_now_ns() < helper->deadline_ns;
+}
+
+/* It is sealed, so there is no waiting for more. */
+static void help_burst(helper *helper, fp_group_burst *part)
+{
+    burst_way way = {.part = part, .worker = NULL, .most = 1, .now = fp_clock_ticks()};
+    uint32_t begin, end, filled;
+    void *token = fp_pool_let_go(helper->group->pool);
+    while (may_help(helper) && fp_burst_take(&part->burst, way.most, &begin, &end, &filled)) {
+        helper->has_run = true;
+        run_taken(&way, begin, end);
+    }
+    fp_pool_take_back(helper->group->pool, token);
+    if (helper->has_run)
+        fp_pool_told_idle(helper->group->pool); /* what ended here may have been the last, with all workers asleep */
+}
+
+static void help_range(helper *helper, fp_parallel *parallel)
+{
+    if (fp_range_left(&parallel->range) == 0)
+        return;
+    helper->has_run = true;
+    if (helper->is_worker)
+        fp_parallel_help(parallel, helper->deadline_ns);
+    else
+        fp_parallel_assist(parallel, helper->deadline_ns);
+}
+
+static void help_part(helper *helper, fp_part *part)
 {
     if (part->is_burst)
-        run_burst_job(part, NULL);
-    else if (as_worker)
-        fp_parallel_help(&((group_range *)part)->parallel);
-    else
-        fp_parallel_assist(&((group_range *)part)->parallel);
+        help_burst(helper, (fp_group_burst *)part);
+    else if (may_help(helper))
+        help_range(helper, &((group_range *)part)->parallel);
 }
 
-void fp_group_help(fp_group *group)
+void fp_group_help(fp_group *group, int64_t deadline_ns)
 {
     fp_worker *worker = fp_worker_current();
-    bool as_worker = worker != NULL && worker->pool == group->pool;
+    helper helper = {.group = group, .is_worker = worker != NULL && worker->pool == group->pool, .deadline_ns = deadline_ns};
     fp_group_filled(group);
     for (fp_part *part = group->first; part != NULL; part = part->next) {
         if (fp_load(&part->ended, fp_acquire))
             continue;
         if (fp_load(&group->stop, fp_relaxed) != 0)
             cancel_part(part);
-        else if (as_worker || (group->pool->options.max_workers > 1 && fp_load(&group->pool->live, fp_relaxed) > 0 &&
-                               fp_awake_count() < group->pool->usable_cpus))
-            help_part(part, as_worker);
+        else
+            help_part(&helper, part);
     }
 }
 
@@ -595,7 +639,7 @@ static bool settle(fp_group *group)
 
 bool fp_group_wait(fp_group *group, int64_t deadline_ns)
 {
-    fp_group_help(group);
+    fp_group_help(group, deadline_ns);
     spin(group);
     while (!all_ended(group)) {
         uint32_t word = fp_fetch_or(&group->outstanding, FP_GROUP_WAITING, fp_acq_rel) | FP_GROUP_WAITING;

@@ -34,6 +34,7 @@ typedef struct way {
     int64_t pieces, jobs, failed; /* since the clock was read */
     int64_t done;      /* jobs in all, not yet subtracted from `unfinished` */
     int64_t from_ns, began_ns;
+    int64_t until_ns;  /* when to stop between two pieces */
     uint64_t from_ticks; /* the metrics' clock */
     bool enough;
 } way;
@@ -114,6 +115,8 @@ static void measure(way *way)
         way->enough = worth_waking(way, took_ns, now_ns);
     else if (way->role == ASSISTING)
         way->enough = fp_awake_count() >= way->parallel->pool->usable_cpus;
+    if (now_ns >= way->until_ns)
+        way->enough = true;
     start_measuring(way, now_ns);
 }
 
@@ -172,9 +175,9 @@ static bool finish(fp_parallel *parallel, int64_t jobs)
 }
 
 /* The last jobs are counted only when the end is known: a pool is not idle before. True when all have ended by this. */
-static bool take_part(fp_parallel *parallel, fp_worker *worker, role role)
+static bool take_part(fp_parallel *parallel, fp_worker *worker, role role, int64_t until_ns)
 {
-    way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1,
+    way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1, .until_ns = until_ns,
                .grain = parallel->grain > 0 ? parallel->grain : fp_load(&parallel->pace, fp_relaxed)};
     int64_t now_ns = fp_os_now_ns();
     way.began_ns = now_ns;
@@ -188,10 +191,10 @@ static bool take_part(fp_parallel *parallel, fp_worker *worker, role role)
     return ended;
 }
 
-static bool take_part_here(fp_parallel *parallel, role role)
+static bool take_part_here(fp_parallel *parallel, role role, int64_t until_ns)
 {
     void *token = fp_pool_let_go(parallel->pool);
-    bool ended = take_part(parallel, NULL, role);
+    bool ended = take_part(parallel, NULL, role, until_ns);
     fp_pool_take_back(parallel->pool, token);
     return ended;
 }
@@ -207,7 +210,7 @@ bool fp_parallel_may_start_here(fp_pool *pool)
 
 bool fp_parallel_start_here(fp_parallel *parallel)
 {
-    return take_part_here(parallel, ALONE);
+    return take_part_here(parallel, ALONE, FP_FOREVER);
 }
 
 void fp_parallel_finish_here(fp_parallel *parallel)
@@ -216,19 +219,19 @@ void fp_parallel_finish_here(fp_parallel *parallel)
         fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)fp_range_left(&parallel->range), fp_relaxed);
         fp_parallel_cancel(parallel);
     } else {
-        take_part_here(parallel, FINISHING);
+        take_part_here(parallel, FINISHING, FP_FOREVER);
     }
 }
 
-void fp_parallel_help(fp_parallel *parallel)
+void fp_parallel_help(fp_parallel *parallel, int64_t until_ns)
 {
-    take_part_here(parallel, HELPING);
+    take_part_here(parallel, HELPING, until_ns);
 }
 
-void fp_parallel_assist(fp_parallel *parallel)
+void fp_parallel_assist(fp_parallel *parallel, int64_t until_ns)
 {
-    if (fp_awake_count() < parallel->pool->usable_cpus)
-        take_part_here(parallel, ASSISTING);
+    if (fp_awake_count() < parallel->pool->usable_cpus && fp_os_now_ns() < until_ns)
+        take_part_here(parallel, ASSISTING, until_ns);
 }
 
 static int64_t discard(void *ctx, fp_discard_reason reason)
@@ -260,9 +263,9 @@ static fp_outcome run(void *ctx, fp_worker *worker)
     else if (is_stopped(parallel))
         fp_parallel_cancel(parallel);
     else if (worker != NULL)
-        take_part(parallel, worker, AS_WORKER);
+        take_part(parallel, worker, AS_WORKER, FP_FOREVER);
     else
-        fp_parallel_help(parallel);
+        fp_parallel_help(parallel, FP_FOREVER);
     return FP_COUNTED_ELSEWHERE;
 }
 

@@ -485,6 +485,28 @@ def test_a_wait_gives_up_at_its_timeout(pool: fastpool.Pool) -> None:
     idle_metrics(pool)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 16])
+@pytest.mark.parametrize("way", ["submit", "batch", "range"])
+def test_a_wait_that_does_not_wait_runs_no_jobs(make_pool: MakePool, workers: int, way: str) -> None:
+    """A look at a group must not take as long as its jobs do."""
+    pool, ran_by = make_pool(workers), []
+    list(pool.map(int, range(100)))  # its workers are there
+
+    def note(*_: Any) -> int:
+        ran_by.append(threading.get_ident())
+        return 0
+
+    with Group(pool) as group:
+        for _ in range(100):
+            if way == "range":
+                group.range(note, 3, grain=1)
+            else:
+                group.submit(note) if way == "submit" else group.batch(note, None, 3)
+            while group.wait(0) == capi.TIMED_OUT:
+                pass
+    assert threading.get_ident() not in ran_by
+
+
 @pytest.mark.parametrize("way", ["submit", "batch", "range"])
 def test_a_worker_that_looks_again_and_again_runs_the_jobs(single: fastpool.Pool, way: str) -> None:
     """It is the only one that could."""
@@ -786,6 +808,14 @@ def test_where_no_thread_can_be_started_a_native_job_is_refused(compiled: dict[s
 @pytest.mark.parametrize("wait", ["wait", "room", "parallel_for"])
 def test_ctrl_c_interrupts_calls_of_the_c_api(wait: str, compiled: dict[str, str]) -> None:
     check(f"capi_ctrl_c {wait}", **compiled)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is Linux's")
+@pytest.mark.parametrize("wait", ["singly", "batch", "range", "parallel_for", "pool_parallel_for"])
+def test_ctrl_c_interrupts_a_wait_that_runs_jobs_itself(wait: str, compiled: dict[str, str]) -> None:
+    source = Path(__file__).with_name("isolated") / "fail_threads.c"
+    library = native.compile_library(source, "fail_threads.so")
+    check(f"ctrl_c_while_helping {wait}", LD_PRELOAD=library, **compiled)
 
 
 # ---- the examples ----
