@@ -709,6 +709,8 @@ def test_the_metrics_are_those_of_the_pool(make_pool: MakePool) -> None:
     expected, found = idle_metrics(pool), capi.CMetrics()
     assert capi.free().capi_read_metrics(capi.pool_of(pool), ctypes.addressof(found)) == capi.OK
     values = {name: getattr(found, name) for name, _ in capi.CMetrics._fields_}
+    for name in ("queue_depth", "active_workers"):  # a worker may still have to come by what was cancelled
+        assert values.pop(name) <= 1
     assert values == {name: getattr(expected, name) for name in values}
     assert (values["jobs_failed"], values["jobs_cancelled"], values["queue_capacity"]) == (1, 2, 77)
 
@@ -823,8 +825,13 @@ def test_ctrl_c_interrupts_a_wait_that_runs_jobs_itself(wait: str, compiled: dic
 
 def build(name: str, folder: Path) -> Path:
     """Where the example is now installed."""
-    for module in ("setuptools", "Cython", "pip"):
-        pytest.importorskip(module)
+    for module in (
+        "setuptools",
+        "Cython",
+        "pip",
+    ):  # elsewhere, for here they would change distutils for the other tests
+        if subprocess.run([sys.executable, "-c", f"import {module}"], check=False, capture_output=True).returncode:
+            pytest.skip(f"no {module} here")
     source, target = folder / "source", folder / "target"
     shutil.copytree(EXAMPLES / name, source, ignore=shutil.ignore_patterns("build", "_paths.c", "*.so", "*.egg-info"))
     options = ["--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check", "--quiet"]

@@ -1,8 +1,9 @@
 """One extension module; what it needs of fastpool is the header's directory, and cimport finds the .pxd by itself."""
 
-import fastpool
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+import fastpool
 
 extension = Extension(
     "montecarlo._paths",

@@ -1,7 +1,8 @@
 """One extension module in C; what it needs of fastpool is the header's directory."""
 
-import fastpool
 from setuptools import Extension, setup
+
+import fastpool
 
 setup(
     ext_modules=[

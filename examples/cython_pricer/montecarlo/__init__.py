@@ -14,9 +14,9 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import fastpool
 import numpy as np
 
+import fastpool
 from montecarlo import _paths
 
 __all__ = ["Estimate", "Option", "black_scholes", "price"]

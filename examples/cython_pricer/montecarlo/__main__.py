@@ -7,7 +7,6 @@ import sys
 import time
 
 import fastpool
-
 import montecarlo
 
 EUROPEAN = montecarlo.Option(spot=100, strike=105, years=1, rate=0.02, volatility=0.2)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 import fastpool
-
 import plainc
 
 
