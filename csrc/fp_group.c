@@ -549,14 +549,20 @@ typedef struct helper {
     int64_t deadline_ns;
 } helper;
 
-/* A worker runs something before it looks at the deadline: one that asks again and again gets on, too. */
+/* A worker runs something before it looks at the clock: one that asks again and again gets on, too. */
+static bool has_time(const helper *helper)
+{
+    return (helper->is_worker && !helper->has_run) || helper->deadline_ns == FP_FOREVER ||
+           fp_os_now_ns() < helper->deadline_ns;
+}
+
+/* Asked for each part. */
 static bool may_help(const helper *helper)
 {
     fp_pool *pool = helper->group->pool;
-    if (helper->is_worker)
-        return !helper->has_run || fp_os_now_ns() < helper->deadline_ns;
-    return pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 && fp_awake_count() < pool->usable_cpus &&
-           fp_os_now_ns() < helper->deadline_ns;
+    bool is_welcome = helper->is_worker || (pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 &&
+                                            fp_awake_count() < pool->usable_cpus);
+    return is_welcome && has_time(helper);
 }
 
 /* It is sealed, so there is no waiting for more. */
@@ -565,7 +571,7 @@ static void help_burst(helper *helper, fp_group_burst *part)
     burst_way way = {.part = part, .worker = NULL, .most = 1, .now = fp_clock_ticks()};
     uint32_t begin, end, filled;
     void *token = fp_pool_let_go(helper->group->pool);
-    while (may_help(helper) && fp_burst_take(&part->burst, way.most, &begin, &end, &filled)) {
+    while (has_time(helper) && fp_burst_take(&part->burst, way.most, &begin, &end, &filled)) {
         helper->has_run = true;
         run_taken(&way, begin, end);
     }
@@ -587,9 +593,11 @@ static void help_range(helper *helper, fp_parallel *parallel)
 
 static void help_part(helper *helper, fp_part *part)
 {
+    if (!may_help(helper))
+        return;
     if (part->is_burst)
         help_burst(helper, (fp_group_burst *)part);
-    else if (may_help(helper))
+    else
         help_range(helper, &((group_range *)part)->parallel);
 }
 
