@@ -119,7 +119,6 @@ static void start_anew(fp_group *group)
     group->failed_at = -1;
     fp_store(&group->failed, false, fp_relaxed);
     fp_store(&group->cancelled, false, fp_relaxed);
-    fp_store(&group->stop, 0, fp_relaxed);
 }
 
 /* Published by the part's end. */
@@ -348,17 +347,9 @@ static fp_group_burst *take_burst(fp_group *group)
     return burst;
 }
 
-/* on_full is "caller_runs". */
-static void run_here(fp_group *group, fp_job_function function, void *arg)
+static void run_single(fp_group *group, fp_job_function function, void *arg)
 {
     fp_pool *pool = group->pool;
-    fp_fetch_add(&pool->submitted_extra, UINT64_C(1), fp_relaxed);
-    if (fp_load(&group->stop, fp_relaxed) != 0) {
-        fp_store(&group->cancelled, true, fp_relaxed);
-        fp_pool_note(pool, FP_CANCELLED, 1);
-        fp_pool_told_idle(pool);
-        return;
-    }
     void *token = fp_pool_let_go(pool);
     uint64_t from = fp_clock_ticks();
     int status = function(arg);
@@ -366,13 +357,26 @@ static void run_here(fp_group *group, fp_job_function function, void *arg)
     fp_pool_take_back(pool, token);
     if (status != 0)
         note_failure(group, status, -1);
+}
+
+/* on_full is "caller_runs". */
+static void run_here(fp_group *group, fp_job_function function, void *arg)
+{
+    fp_pool *pool = group->pool;
+    fp_fetch_add(&pool->submitted_extra, UINT64_C(1), fp_relaxed);
+    if (fp_load(&group->stop, fp_relaxed) == 0) {
+        run_single(group, function, arg);
+    } else {
+        fp_store(&group->cancelled, true, fp_relaxed);
+        fp_pool_note(pool, FP_CANCELLED, 1);
+    }
     fp_pool_told_idle(pool);
 }
 
 fp_submit_result fp_group_submit_new(fp_group *group, fp_job_function function, void *arg, fp_group_place place)
 {
     fp_submit_result result = fp_pool_look(group->pool);
-    group->open = NULL; /* full, or sealed by a worker */
+    fp_group_filled(group); /* sealed already, but where the pool has closed */
     if (result != FP_SUBMIT_OK)
         return result;
     start_anew(group);
@@ -549,30 +553,75 @@ static void cancel_part(fp_part *part)
         fp_parallel_cancel(&((group_range *)part)->parallel);
 }
 
-static void help_part(fp_part *part, bool as_worker)
+/* A thread that waits, and runs jobs of the group meanwhile. */
+typedef struct helper {
+    fp_group *group;
+    bool is_worker;      /* of this pool: it must help, for it may be the only one that could run them */
+    bool has_run;        /* some job */
+    int64_t deadline_ns;
+} helper;
+
+/* A worker runs something before it looks at the clock: one that asks again and again gets on, too. */
+static bool has_time(const helper *helper)
 {
-    if (part->is_burst)
-        run_burst_job(part, NULL);
-    else if (as_worker)
-        fp_parallel_help(&((group_range *)part)->parallel);
-    else
-        fp_parallel_assist(&((group_range *)part)->parallel);
+    return (helper->is_worker && !helper->has_run) || helper->deadline_ns == FP_FOREVER ||
+           fp_os_now_ns() < helper->deadline_ns;
 }
 
-void fp_group_help(fp_group *group)
+/* Asked for each part. */
+static bool may_help(const helper *helper)
+{
+    return (helper->is_worker || fp_parallel_may_assist(helper->group->pool)) && has_time(helper);
+}
+
+/* It is sealed, so there is no waiting for more. */
+static void help_burst(helper *helper, fp_group_burst *part)
+{
+    burst_way way = {.part = part, .worker = NULL, .most = 1, .now = fp_clock_ticks()};
+    uint32_t begin, end, filled;
+    void *token = fp_pool_let_go(helper->group->pool);
+    while (has_time(helper) && fp_burst_take(&part->burst, way.most, &begin, &end, &filled)) {
+        helper->has_run = true;
+        run_taken(&way, begin, end);
+    }
+    fp_pool_take_back(helper->group->pool, token);
+}
+
+static void help_range(helper *helper, fp_parallel *parallel)
+{
+    if (fp_range_left(&parallel->range) == 0)
+        return;
+    helper->has_run = true;
+    if (helper->is_worker)
+        fp_parallel_help(parallel, helper->deadline_ns);
+    else
+        fp_parallel_assist(parallel, helper->deadline_ns);
+}
+
+static void help_part(helper *helper, fp_part *part)
+{
+    if (!may_help(helper))
+        return;
+    if (part->is_burst)
+        help_burst(helper, (fp_group_burst *)part);
+    else
+        help_range(helper, &((group_range *)part)->parallel);
+}
+
+void fp_group_help(fp_group *group, int64_t deadline_ns)
 {
     fp_worker *worker = fp_worker_current();
-    bool as_worker = worker != NULL && worker->pool == group->pool;
+    helper helper = {.group = group, .is_worker = worker != NULL && worker->pool == group->pool, .deadline_ns = deadline_ns};
     fp_group_filled(group);
     for (fp_part *part = group->first; part != NULL; part = part->next) {
         if (fp_load(&part->ended, fp_acquire))
             continue;
         if (fp_load(&group->stop, fp_relaxed) != 0)
             cancel_part(part);
-        else if (as_worker || fp_parallel_may_assist(group->pool))
-            help_part(part, as_worker);
+        else
+            help_part(&helper, part);
     }
-    if (as_worker) /* or a job that does so again and again would fill the queue with what is over */
+    if (helper.is_worker) /* or a job that does so again and again would fill the queue with what is over */
         fp_pool_drop_started(group->pool);
 }
 
@@ -601,12 +650,13 @@ static bool settle(fp_group *group)
     while (group->first != NULL)
         forget_first(group);
     group->settled = true;
+    fp_store(&group->stop, 0, fp_relaxed); /* here, not at the next submit: a cancellation before that is meant for it */
     return true;
 }
 
 bool fp_group_wait(fp_group *group, int64_t deadline_ns)
 {
-    fp_group_help(group);
+    fp_group_help(group, deadline_ns);
     spin(group);
     while (!all_ended(group)) {
         uint32_t word = fp_fetch_or(&group->outstanding, FP_GROUP_WAITING, fp_acq_rel) | FP_GROUP_WAITING;

@@ -74,7 +74,8 @@ void fp_group_filled(fp_group *group);
 
 static inline fp_submit_result fp_group_submit(fp_group *group, fp_job_function function, void *arg)
 {
-    if (group->open == NULL || !fp_burst_append(&group->open->burst, group->filled, function, arg))
+    if (group->open == NULL || !fp_pool_is_open(group->pool) ||
+        !fp_burst_append(&group->open->burst, group->filled, function, arg))
         return fp_group_submit_new(group, function, arg, FP_QUEUED);
     if (++group->filled == FP_BURST_JOBS)
         fp_group_filled(group);
@@ -90,8 +91,8 @@ fp_submit_result fp_group_submit_range(fp_group *group, fp_range_function range,
 /* The same, to be waited for at once: the calling thread may begin by itself, and then nothing is refused any more. */
 fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function range, int64_t n, void *arg, int64_t grain);
 
-/* Before sleeping: seals what is open, cancels the rest if that was asked for, and runs of it what this thread may. */
-void fp_group_help(fp_group *group);
+/* Before sleeping: seals what is open, cancels the rest if that was asked for, and runs of it what this thread may until then. */
+void fp_group_help(fp_group *group, int64_t deadline_ns);
 
 /* True when all parts have ended; the group is settled then. */
 bool fp_group_wait(fp_group *group, int64_t deadline_ns);

@@ -35,6 +35,7 @@ typedef struct way {
     int64_t done;      /* jobs in all */
     int64_t finished;  /* of them, subtracted from `unfinished` */
     int64_t from_ns, began_ns;
+    int64_t until_ns;  /* when to stop between two pieces */
     uint64_t from_ticks; /* the metrics' clock */
     bool enough;
 } way;
@@ -134,6 +135,8 @@ static void measure(way *way)
         way->enough = worth_waking(way, took_ns, now_ns);
     else if (way->role == ASSISTING)
         way->enough = !fp_parallel_may_assist(way->parallel->pool);
+    if (now_ns >= way->until_ns)
+        way->enough = true;
     start_measuring(way, now_ns);
 }
 
@@ -212,9 +215,9 @@ static void run_pieces(way *way)
     }
 }
 
-static void take_part(fp_parallel *parallel, fp_worker *worker, role role)
+static void take_part(fp_parallel *parallel, fp_worker *worker, role role, int64_t until_ns)
 {
-    way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1,
+    way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1, .until_ns = until_ns,
                .grain = parallel->grain > 0 ? parallel->grain : fp_load(&parallel->pace, fp_relaxed)};
     int64_t now_ns = fp_os_now_ns();
     way.began_ns = now_ns;
@@ -227,10 +230,10 @@ static void take_part(fp_parallel *parallel, fp_worker *worker, role role)
         fp_pool_told_idle(parallel->pool);
 }
 
-static void take_part_here(fp_parallel *parallel, role role)
+static void take_part_here(fp_parallel *parallel, role role, int64_t until_ns)
 {
     void *token = fp_pool_let_go(parallel->pool);
-    take_part(parallel, NULL, role);
+    take_part(parallel, NULL, role, until_ns);
     fp_pool_take_back(parallel->pool, token);
 }
 
@@ -250,24 +253,24 @@ bool fp_parallel_may_start_here(fp_pool *pool)
 
 bool fp_parallel_start_here(fp_parallel *parallel)
 {
-    take_part_here(parallel, ALONE);
+    take_part_here(parallel, ALONE, FP_FOREVER);
     return fp_load(&parallel->unfinished, fp_relaxed) == 0; /* nobody else has any of it */
 }
 
 void fp_parallel_finish_here(fp_parallel *parallel)
 {
-    take_part_here(parallel, FINISHING);
+    take_part_here(parallel, FINISHING, FP_FOREVER);
 }
 
-void fp_parallel_help(fp_parallel *parallel)
+void fp_parallel_help(fp_parallel *parallel, int64_t until_ns)
 {
-    take_part_here(parallel, HELPING);
+    take_part_here(parallel, HELPING, until_ns);
 }
 
-void fp_parallel_assist(fp_parallel *parallel)
+void fp_parallel_assist(fp_parallel *parallel, int64_t until_ns)
 {
-    if (fp_parallel_may_assist(parallel->pool))
-        take_part_here(parallel, ASSISTING);
+    if (fp_parallel_may_assist(parallel->pool) && fp_os_now_ns() < until_ns)
+        take_part_here(parallel, ASSISTING, until_ns);
 }
 
 int64_t fp_parallel_cancel(fp_parallel *parallel)
@@ -284,9 +287,9 @@ static fp_outcome run(void *ctx, fp_worker *worker)
     else if (is_stopped(parallel))
         fp_parallel_cancel(parallel);
     else if (worker != NULL)
-        take_part(parallel, worker, AS_WORKER);
+        take_part(parallel, worker, AS_WORKER, FP_FOREVER);
     else
-        fp_parallel_help(parallel);
+        fp_parallel_help(parallel, FP_FOREVER);
     return FP_COUNTED_ELSEWHERE;
 }
 

@@ -86,9 +86,10 @@ bool fp_parallel_start_here(fp_parallel *parallel);
 /* Runs the rest on the calling thread, if it could not be queued. */
 void fp_parallel_finish_here(fp_parallel *parallel);
 
-/* Queued: takes part until no job is left to start; or as long as it may assist. */
-void fp_parallel_help(fp_parallel *parallel);
-void fp_parallel_assist(fp_parallel *parallel);
+/* Queued: takes part until no job is left to start; or as long as it may assist. No longer than `until_ns`, but between two
+ * pieces; and fp_parallel_help runs one piece at least. */
+void fp_parallel_help(fp_parallel *parallel, int64_t until_ns);
+void fp_parallel_assist(fp_parallel *parallel, int64_t until_ns);
 
 /* Lets no further job start, and counts those as cancelled; how many. */
 int64_t fp_parallel_cancel(fp_parallel *parallel);

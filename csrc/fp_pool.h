@@ -174,6 +174,12 @@ static inline bool fp_pool_is_forked(const fp_pool *pool)
     return pool->fork_generation != fp_os_fork_generation;
 }
 
+/* True while it takes jobs. */
+static inline bool fp_pool_is_open(fp_pool *pool)
+{
+    return !fp_pool_is_forked(pool) && fp_load(&pool->state, fp_relaxed) == FP_POOL_OPEN;
+}
+
 /* What a submit would come to, were there room: FP_SUBMIT_OK, _CLOSED, _BROKEN or _FORKED. */
 fp_submit_result fp_pool_look(fp_pool *pool);
 

@@ -34,11 +34,11 @@ cdef extern from "fastpool.h" nogil:
     fastpool_pool *fastpool_from_object(object pool) except NULL with gil
     fastpool_group *fastpool_group_new(fastpool_pool *pool) noexcept
     void fastpool_group_free(fastpool_group *group) noexcept
-    fastpool_result fastpool_submit(fastpool_group *group, fastpool_job job, void *arg) noexcept
+    fastpool_result fastpool_submit(fastpool_group *group, fastpool_job job, void *arg) except? FASTPOOL_INTERRUPTED
     fastpool_result fastpool_submit_batch(fastpool_group *group, fastpool_job job, void *args, ptrdiff_t stride,
-                                          int64_t count) noexcept
+                                          int64_t count) except? FASTPOOL_INTERRUPTED
     fastpool_result fastpool_submit_range(fastpool_group *group, fastpool_range range, int64_t n, void *arg,
-                                          int64_t grain) noexcept
+                                          int64_t grain) except? FASTPOOL_INTERRUPTED
     fastpool_result fastpool_parallel_for(fastpool_pool *pool, fastpool_range range, int64_t n, void *arg,
                                           int64_t grain) except? FASTPOOL_INTERRUPTED
     fastpool_result fastpool_wait(fastpool_group *group, int64_t timeout_ns) except? FASTPOOL_INTERRUPTED

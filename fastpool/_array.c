@@ -110,7 +110,7 @@ void py_array_help(PyObject *capsule)
 {
     fp_parallel *parallel = &job_in(capsule)->parallel;
     if (start(parallel))
-        fp_parallel_help(parallel);
+        fp_parallel_help(parallel, FP_FOREVER);
 }
 
 bool py_array_progress(py_future *future, int64_t *started, int64_t *total)
@@ -191,14 +191,25 @@ PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, Py
     return (PyObject *)future;
 }
 
-/* Waits for a queued job, and takes part where nobody else wants the CPU. 0, or -1 with an exception. */
+/* Takes part where nobody else wants the CPU. -1 when a signal handler has raised. */
+static int take_part(fp_parallel *parallel)
+{
+    int64_t until_ns;
+    do {
+        until_ns = py_on_main_thread() ? py_slice_until(FP_FOREVER) : FP_FOREVER;
+        fp_parallel_assist(parallel, until_ns);
+        if (PyErr_CheckSignals() < 0)
+            return -1;
+    } while (fp_os_now_ns() >= until_ns && fp_range_left(&parallel->range) > 0);
+    return 0;
+}
+
+/* Waits for a queued job, and takes part in it if `assist`. 0, or -1 with an exception. */
 static int await(py_future *future, fp_parallel *parallel, bool assist)
 {
-    if (assist)
-        fp_parallel_assist(parallel);
-    if (py_future_wait(future, FP_FOREVER) < 0) { /* interrupted: what has not begun does not begin any more */
+    if ((assist && take_part(parallel) < 0) || py_future_wait(future, FP_FOREVER) < 0) {
         PyObject *interruption = py_take_exception();
-        fp_parallel_cancel(parallel);
+        fp_parallel_cancel(parallel); /* what has not begun does not begin any more */
         PyErr_SetObject((PyObject *)Py_TYPE(interruption), interruption);
         Py_DECREF(interruption);
         return -1;

@@ -189,11 +189,14 @@ static inline int64_t py_slice_until(int64_t deadline_ns)
     return slice_ns < deadline_ns ? slice_ns : deadline_ns;
 }
 
-/* True on the main thread, which alone runs Python's signal handlers; and if it is not known which that is. */
+/* True on the main thread, which alone runs Python's signal handlers. Needs no interpreter. */
 bool py_on_main_thread(void);
 
-/* After a fork the thread that forked is the main one. */
-void py_forget_main_thread(void);
+/* Once, at import. -1 with an exception. */
+int py_find_main_thread(void);
+
+/* After a fork it is the thread that forked. */
+void py_this_is_the_main_thread(void);
 
 /* Drops fn, args and kwargs. Not of a PY_ARRAY that is queued. */
 void py_future_drop_call(py_future *future);

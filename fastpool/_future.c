@@ -368,36 +368,30 @@ static bool has_ended(py_future *future)
 
 static fp_atomic(unsigned long) main_thread;
 
-void py_forget_main_thread(void)
+void py_this_is_the_main_thread(void)
 {
-    fp_store(&main_thread, 0, fp_relaxed);
+    fp_store(&main_thread, PyThread_get_thread_ident(), fp_relaxed);
 }
 
-/* Asked once: threading.main_thread().ident. */
-static unsigned long find_main_thread(void)
+/* threading.main_thread().ident. At import and not when first needed: these calls run signal handlers, whose exceptions belong
+ * to the caller, and a wait that is about to ask for them could not tell. */
+int py_find_main_thread(void)
 {
-    unsigned long known = 0;
-    py_tie tie = py_attach_now();
+    if (fp_load(&main_thread, fp_relaxed) != 0)
+        return 0; /* this is another interpreter of the process; signal handlers are the first one's */
     PyObject *threading = PyImport_ImportModule("threading"), *main = NULL, *ident = NULL;
     if (threading != NULL && (main = PyObject_CallMethod(threading, "main_thread", NULL)) != NULL &&
         (ident = PyObject_GetAttrString(main, "ident")) != NULL)
-        known = PyLong_AsUnsignedLong(ident);
+        fp_store(&main_thread, PyLong_AsUnsignedLong(ident), fp_relaxed);
     Py_XDECREF(ident);
     Py_XDECREF(main);
     Py_XDECREF(threading);
-    PyErr_Clear(); /* unknown: then every thread waits in slices, which is only a little dearer */
-    py_detach_again(tie);
-    return known;
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 bool py_on_main_thread(void)
 {
-    unsigned long known = fp_load(&main_thread, fp_relaxed);
-    if (known == 0) {
-        known = find_main_thread();
-        fp_store(&main_thread, known, fp_relaxed);
-    }
-    return known == 0 || known == PyThread_get_thread_ident();
+    return fp_load(&main_thread, fp_relaxed) == PyThread_get_thread_ident();
 }
 
 /* Where workers want all CPUs, spinning would take one from them, and so would waking up for each of many results that come

@@ -55,12 +55,14 @@ static void unlock_forks(void)
 static void start_child(void)
 {
     unlock_forks();
-    py_forget_main_thread();
+    py_this_is_the_main_thread();
 }
 
 int py_host_init(void)
 {
-    return pthread_atfork(lock_forks, unlock_forks, start_child) == 0 ? 0 : (PyErr_NoMemory(), -1);
+    if (pthread_atfork(lock_forks, unlock_forks, start_child) != 0)
+        return PyErr_NoMemory(), -1;
+    return py_find_main_thread();
 }
 
 /* A worker's tie to the interpreter. */

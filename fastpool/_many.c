@@ -273,7 +273,7 @@ void py_element_sleep(py_future *future, int64_t until_ns)
 
 void py_element_help(py_future *future)
 {
-    fp_parallel_help(&many_in(future)->parallel);
+    fp_parallel_help(&many_in(future)->parallel, FP_FOREVER);
 }
 
 /* ---- making them ---- */

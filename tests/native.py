@@ -40,13 +40,13 @@ def needs_compiler() -> str:
     return compiler
 
 
-def compile_library(source: Path, name: str) -> str:
+def compile_library(source: Path, name: str, *options: str) -> str:
     """The path of `source` as a shared library; skips the test where there is no compiler."""
     compiler = needs_compiler()
     folder = tempfile.mkdtemp(prefix="fastpool-test-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, name)
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", path, str(source), "-ldl"], check=True)
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", path, str(source), "-ldl", *options], check=True)
     return path
 
 

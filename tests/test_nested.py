@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import capi
+import native
 import numpy as np
 import pytest
 from support import WAIT, Held, idle_metrics, reached
@@ -111,6 +113,22 @@ def test_every_way_to_wait_works_in_a_job(tight: fastpool.Pool, inner: Callable[
     assert [future.result(WAIT) for future in futures] == [50] * 5
     # and one level further down
     assert tight.submit(lambda: tight.submit(inner, tight).result(WAIT)).result(WAIT) == 50
+    idle_metrics(tight)
+
+
+def count_each(pool: fastpool.Pool, grain: int | None) -> int:
+    counts = np.zeros(50, np.int64)
+    kernel = fastpool.kernel(capi.RANGE(("count_each", capi.held())), data=counts)
+    pool.parallel_for(kernel, 50, grain=grain)
+    return int(counts.sum())
+
+
+@pytest.mark.parametrize("grain", [None, 1])
+def test_a_parallel_for_works_in_a_job(tight: fastpool.Pool, grain: int | None) -> None:
+    native.needs_compiler()
+    futures = [tight.submit(count_each, tight, grain) for _ in range(5)]
+    assert [future.result(WAIT) for future in futures] == [50] * 5
+    assert tight.submit(lambda: tight.submit(count_each, tight, grain).result(WAIT)).result(WAIT) == 50
     idle_metrics(tight)
 
 

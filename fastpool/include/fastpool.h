@@ -59,7 +59,7 @@ typedef enum fastpool_result {
     FASTPOOL_FORKED,      /* the pool belongs to the parent process */
     FASTPOOL_NO_THREAD,   /* submitting: the first worker could not be started */
     FASTPOOL_NO_MEMORY,   /* submitting */
-    FASTPOOL_INTERRUPTED, /* waiting, on the main thread: a signal handler raised, and its exception is set */
+    FASTPOOL_INTERRUPTED, /* waiting, for room too, on the main thread: a signal handler raised, and its exception is set */
     FASTPOOL_INVALID,     /* an argument is NULL, or a number out of range; nothing was done */
 } fastpool_result;
 
@@ -163,7 +163,7 @@ static inline void fastpool_cancel(fastpool_group *group)
     fastpool_api_table->cancel(group);
 }
 
-/* Non-zero once the group has been cancelled: for long jobs to look at. From any thread. */
+/* Non-zero from when the group was cancelled until it has been waited for: for long jobs to look at. From any thread. */
 static inline int fastpool_cancelled(fastpool_group *group)
 {
     return fastpool_api_table->cancelled(group);

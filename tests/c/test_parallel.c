@@ -134,7 +134,7 @@ static void each_once(uint32_t workers, int64_t n, int64_t grain, bool helped)
         work *work = new_work(pool, n, grain);
         queue_work(work);
         if (helped)
-            fp_parallel_help(&work->parallel);
+            fp_parallel_help(&work->parallel, FP_FOREVER);
         await_work(work);
         CHECK_EQUAL(fp_parallel_started(&work->parallel), n);
         tally_check(&work->tally, 1);
@@ -259,7 +259,7 @@ static void the_rest_is_run_meanwhile(void)
 static void join_in(void *arg, unsigned number)
 {
     (void)number;
-    fp_parallel_help(arg);
+    fp_parallel_help(arg, FP_FOREVER);
 }
 
 /* In the first piece that is larger than one job, another thread joins, and has run the rest before this piece goes on. */
@@ -279,7 +279,7 @@ static void who_joins_takes_over_the_pace(void)
     work *work = new_work(pool, 100000, 0);
     fp_fetch_add(&pool->submitted_extra, 100000, fp_relaxed); /* what queueing it would have done */
     work->in_piece = let_another_join;
-    fp_parallel_help(&work->parallel);
+    fp_parallel_help(&work->parallel, FP_FOREVER);
     CHECK(fp_load(&work->has_ended, fp_acquire));
     tally_check(&work->tally, 1);
     uint32_t first = 0;
@@ -352,7 +352,7 @@ static void large_ones_are_queued(void)
         work *work = begin_large(pool, N);
         queue_work(work);
         if (round % 2)
-            fp_parallel_help(&work->parallel);
+            fp_parallel_help(&work->parallel, FP_FOREVER);
         await_work(work);
         tally_check(&work->tally, 1);
         free_work(work);
@@ -386,13 +386,13 @@ static void who_waits_takes_part(void)
     work *work = new_work(pool, 100, 0);
     queue_work(work);
     pool->usable_cpus = 64;
-    fp_parallel_assist(&work->parallel); /* as many are at work as there may be */
+    fp_parallel_assist(&work->parallel, FP_FOREVER); /* as many are at work as there may be */
     fp_fetch_sub(&pool->awake, 1, fp_relaxed); /* as if one slept */
     pool->usable_cpus = 0;
-    fp_parallel_assist(&work->parallel); /* no CPU to spare */
+    fp_parallel_assist(&work->parallel, FP_FOREVER); /* no CPU to spare */
     CHECK_EQUAL(fp_parallel_started(&work->parallel), 0);
     pool->usable_cpus = 64;
-    fp_parallel_assist(&work->parallel);
+    fp_parallel_assist(&work->parallel, FP_FOREVER);
     fp_fetch_add(&pool->awake, 1, fp_relaxed);
     CHECK(fp_load(&work->has_ended, fp_acquire));
     tally_check(&work->tally, 1);
