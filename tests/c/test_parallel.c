@@ -317,7 +317,6 @@ static void small_ones_end_alone(void)
         work *work = new_work(pool, 10, (int64_t)round % 3);
         uint64_t queued = fp_ring_enqueued(&pool->queue.ready);
         wait_until_idle(pool);
-        CHECK(fp_parallel_may_start_here(pool));
         if (fp_parallel_start_here(&work->parallel)) {
             CHECK(fp_load(&work->has_ended, fp_acquire) && fp_ring_enqueued(&pool->queue.ready) == queued);
             ended_alone++;
