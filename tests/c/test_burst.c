@@ -139,6 +139,8 @@ static void run_relay(struct relay *relay, uint32_t b, uint32_t most)
         } else if (filled & FP_BURST_SEALED) {
             return;
         } else {
+            if (most == 2) /* now and then an append comes in between */
+                sched_yield();
             seal_relay(relay, b, filled);
         }
     }

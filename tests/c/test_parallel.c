@@ -10,6 +10,7 @@ enum { MOST_PIECES = 1 << 14 };
 typedef struct work {
     fp_parallel parallel; /* first: see work_of */
     tally tally;
+    int *results;                    /* plain, one for each job: who ends the range has to see them */
     int64_t slow, slow_ns;           /* this job takes so long; the others nothing */
     int64_t each_ns;                 /* or so long each */
     int64_t bad;                     /* this one fails */
@@ -54,6 +55,7 @@ static void run_work(fp_parallel *parallel, int64_t begin, int64_t end, fp_piece
         work->in_piece(work, begin, end);
     for (int64_t i = begin; i < end; i++) {
         tally_job((void *)&work->tally.ran[i]);
+        work->results[i] = 1;
         burn(i == work->slow ? work->slow_ns : work->each_ns);
         if (i == work->bad)
             *piece = (fp_piece){.failed = end - begin, .failed_at = i, .status = -9};
@@ -68,7 +70,11 @@ static bool start_work(fp_parallel *parallel)
 static void work_ended(fp_parallel *parallel)
 {
     work *work = work_of(parallel);
+    int64_t seen = 0;
     CHECK(!fp_load(&work->has_ended, fp_relaxed));
+    for (int64_t i = 0; i < work->tally.n; i++)
+        seen += work->results[i];
+    CHECK(seen == work->tally.n || fp_load(&parallel->discarded, fp_relaxed) != 0);
     fp_store(&work->has_ended, true, fp_release);
     gate_raise(&work->ended, 1);
 }
@@ -89,6 +95,8 @@ static work *new_work(fp_pool *pool, int64_t n, int64_t grain)
     fp_parallel_init(&work->parallel, &work_class, pool, n, grain);
     work->parallel.stop = &work->stop;
     work->tally = tally_of(n);
+    work->results = calloc((size_t)n, sizeof *work->results);
+    CHECK(work->results != NULL);
     work->slow = work->bad = -1;
     work->ended = work->released = work->started = work->go = (gate)GATE_INITIALIZER;
     return work;
@@ -111,6 +119,7 @@ static void await_work(work *work)
 static void free_work(work *work)
 {
     tally_free(&work->tally);
+    free(work->results);
     free(work);
 }
 
