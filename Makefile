@@ -31,7 +31,7 @@ test: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-sources c-tests
 lint: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PATH="$(BIN):$$PATH" $(BIN)/cython-lint --max-line-length 128 fastpool
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint --max-line-length 128 fastpool examples
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest fastpool._core --allowlist tests/typing/stubtest-allowlist.txt
 

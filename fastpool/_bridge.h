@@ -192,6 +192,9 @@ static inline int64_t py_slice_until(int64_t deadline_ns)
 /* True on the main thread, which alone runs Python's signal handlers. Needs no interpreter. */
 bool py_on_main_thread(void);
 
+/* True in a native job that a thread runs while it waits for something. */
+bool py_runs_jobs(void);
+
 /* Once, at import. -1 with an exception. */
 int py_find_main_thread(void);
 

@@ -41,10 +41,17 @@ static fastpool_result result_of(fp_submit_result result)
     }
 }
 
-/* On the main thread, which alone runs Python's signal handlers: -1 when one has raised. */
+/* Only the main thread runs Python's signal handlers. Not within a job that it runs while it waits: the exception would reach
+ * callers of that job who know nothing of it. It is the outer wait that is interrupted, when the job has ended. */
+static bool may_be_interrupted(void)
+{
+    return py_on_main_thread() && !py_runs_jobs();
+}
+
+/* -1 when a signal handler has raised. */
 static int check_signals(void)
 {
-    if (!py_on_main_thread())
+    if (!may_be_interrupted())
         return 0;
     py_tie tie = py_attach_now();
     int raised = PyErr_CheckSignals();
@@ -185,7 +192,7 @@ static fastpool_result api_wait(fastpool_group *handle, int64_t timeout_ns)
         return FASTPOOL_FORKED;
     int64_t now_ns = fp_os_now_ns();
     int64_t deadline_ns = timeout_ns < FP_FOREVER - now_ns ? now_ns + timeout_ns : FP_FOREVER;
-    while (!wait_detached(group, py_on_main_thread() ? py_slice_until(deadline_ns) : deadline_ns)) {
+    while (!wait_detached(group, may_be_interrupted() ? py_slice_until(deadline_ns) : deadline_ns)) {
         if (check_signals() < 0)
             return FASTPOOL_INTERRUPTED;
         if (fp_os_now_ns() >= deadline_ns)

@@ -148,15 +148,25 @@ static void leave(void *arg, void *token)
     py_detach_again((py_tie)(intptr_t)token);
 }
 
+/* Native jobs that this thread runs while it waits for something, one inside the other. */
+static _Thread_local unsigned jobs_inside;
+
+bool py_runs_jobs(void)
+{
+    return jobs_inside != 0;
+}
+
 static void *let_go(void *arg)
 {
     (void)arg;
+    jobs_inside++;
     return is_attached() ? PyEval_SaveThread() : NULL;
 }
 
 static void take_back(void *arg, void *token)
 {
     (void)arg;
+    jobs_inside--;
     if (token != NULL)
         PyEval_RestoreThread(token);
 }

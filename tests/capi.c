@@ -174,6 +174,18 @@ int fibonacci(void *arg)
     return it->result == FASTPOOL_OK ? 0 : 1;
 }
 
+/* Presses Ctrl-C and waits for slow jobs; words[2]: what came of that. */
+int interrupting_and_waiting(void *arg)
+{
+    int64_t *words = arg;
+    fastpool_group *group = fastpool_group_new((fastpool_pool *)(intptr_t)words[3]);
+    words[2] = fastpool_submit_batch(group, slow_interrupting, arg, 0, 10);
+    if (words[2] == FASTPOOL_OK)
+        words[2] = fastpool_wait(group, FASTPOOL_FOREVER);
+    fastpool_group_free(group);
+    return words[2] == FASTPOOL_OK ? 0 : 1;
+}
+
 /* ---- threads that Python has never seen ---- */
 
 typedef struct visitor {

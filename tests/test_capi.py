@@ -163,6 +163,20 @@ def test_threads_that_python_has_never_seen_submit_and_wait(pool: fastpool.Pool)
     assert idle_metrics(pool).jobs_processed == 8 * 400
 
 
+def test_a_thread_that_python_has_never_seen_discards_a_python_job(make_pool: MakePool) -> None:
+    pool, counts = make_pool(1, queue_size=1, on_full="discard_oldest"), counts_of(100)
+    visitor = capi.Visitor(capi.pool_of(pool), counts.ctypes.data, -1)
+    with Held(pool) as held:
+        future, discarded = pool.submit(int), threading.Event()
+        future.add_done_callback(lambda _: discarded.set())
+        visited = in_thread(capi.free().in_foreign_threads, ctypes.addressof(visitor), 1)
+        reached(discarded)
+        assert future.cancelled()
+        held.release()
+        assert visited() == 0
+    idle_metrics(pool)
+
+
 # ---- a full queue ----
 
 
@@ -815,7 +829,7 @@ def test_ctrl_c_interrupts_calls_of_the_c_api(wait: str, compiled: dict[str, str
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is Linux's")
-@pytest.mark.parametrize("wait", ["singly", "batch", "range", "parallel_for", "pool_parallel_for"])
+@pytest.mark.parametrize("wait", ["singly", "batch", "range", "parallel_for", "pool_parallel_for", "nested"])
 def test_ctrl_c_interrupts_a_wait_that_runs_jobs_itself(wait: str, compiled: dict[str, str]) -> None:
     source = Path(__file__).with_name("isolated") / "fail_threads.c"
     library = native.compile_library(source, "fail_threads.so")

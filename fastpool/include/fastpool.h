@@ -18,7 +18,7 @@
  * Jobs       run on the pool's workers, detached from the interpreter; they may take the GIL, and then wait for it. A job
  *            may submit jobs and wait for them, to a group of its own: the waiting worker helps, so this never
  *            deadlocks, with one worker and a full queue neither. `arg` must live until the job has ended.
- * Order      Jobs of one group start in the order of their submits.
+ * Order      Jobs of one group start in the order of their submits, but those that a full queue makes the caller run.
  * Places     Jobs of a group share places in the pool's queue: one for up to FASTPOOL_JOBS_A_PLACE jobs that are submitted
  *            one after the other, one for a batch or a range of any size. What a full queue does is the pool's `on_full`.
  * Counting   A group's jobs are counted as submitted by the worker that takes them.
@@ -55,7 +55,7 @@ typedef enum fastpool_result {
     FASTPOOL_TIMED_OUT,   /* waiting: not all have ended yet; submitting: the queue stayed full for `submit_timeout` */
     FASTPOOL_FULL,        /* submitting: the queue is full, and on_full is "raise" */
     FASTPOOL_CLOSED,      /* submitting: the pool was shut down */
-    FASTPOOL_BROKEN,      /* submitting: a worker's initializer failed */
+    FASTPOOL_BROKEN,      /* submitting: a worker's initializer failed; what was queued is cancelled */
     FASTPOOL_FORKED,      /* the pool belongs to the parent process */
     FASTPOOL_NO_THREAD,   /* submitting: the first worker could not be started */
     FASTPOOL_NO_MEMORY,   /* submitting */
@@ -150,7 +150,9 @@ static inline fastpool_result fastpool_parallel_for(fastpool_pool *pool, fastpoo
 }
 
 /* Until all jobs of the group have ended, or `timeout_ns` from now. The group can be used again then; failures and
- * cancellations that were returned are forgotten with the next submit. */
+ * cancellations that were returned are forgotten with the next submit. Meanwhile a worker of the pool runs jobs of the
+ * group, at least some in each call; other threads may, where a CPU is to spare. The time and Ctrl-C are looked at between
+ * two jobs; Ctrl-C interrupts no wait of a job, only that of the thread that runs it. */
 static inline fastpool_result fastpool_wait(fastpool_group *group, int64_t timeout_ns)
 {
     return fastpool_api_table->wait(group, timeout_ns);

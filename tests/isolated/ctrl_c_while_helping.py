@@ -16,7 +16,7 @@ import fastpool
 JOBS = 128
 left = ctypes.c_int.in_dll(ctypes.CDLL(None), "threads_left")
 signal.signal(signal.SIGINT, signal.default_int_handler)
-pool, words = fastpool.Pool(2), np.zeros(2, np.int64)  # jobs that have run, has been interrupted
+pool, words = fastpool.Pool(2), np.zeros(4, np.int64)  # the first: jobs that have run, has been interrupted
 
 
 def of_singly(group: Group) -> None:
@@ -40,6 +40,13 @@ def of_parallel_for(group: Group) -> None:
     capi.held().capi_parallel_for(handle, function, JOBS, words.ctypes.data, 1)
 
 
+def of_nested(group: Group) -> None:
+    """The job's own wait is not the one to interrupt: it would leave an exception to a caller that knows nothing of it."""
+    words[3] = capi.pool_of(pool)
+    assert group.submit("interrupting_and_waiting", words) == capi.OK
+    assert group.wait() in (capi.OK, capi.INTERRUPTED)
+
+
 def of_pool_parallel_for(group: Group) -> None:
     function = fastpool.kernel(capi.RANGE(("slow_interrupting_each", capi.held())), data=words)
     pool.parallel_for(function, JOBS, grain=1)
@@ -57,6 +64,7 @@ if fastpool._core.usable_cpus() > 1:  # else it waits for a worker
         left.value = -1
         assert words[1] == 1
         assert words[0] < JOBS / 2, "it came late"
+        assert words[2] == capi.OK
 assert pool.wait_idle(WAIT)
 assert pool.shutdown()
 metrics = pool.metrics()
