@@ -393,6 +393,9 @@ void py_element_help(py_future *future);
 /* True: the call will not start, and the caller ends the future. */
 bool py_element_cancel(py_future *future);
 
+/* It has: wakes who waits for it. */
+void py_element_cancelled(py_future *future);
+
 /* It has extras: sees to it that its end is announced. -1 with an exception. */
 int py_element_watch(py_future *future);
 

@@ -343,6 +343,8 @@ bool py_future_cancel(py_future *future)
     while (!fp_cas(&future->state, &state, ended_state(state, PY_CANCELLED_AND_NOTIFIED), fp_acq_rel, fp_relaxed));
     if (state & PY_WAITING)
         wake(future);
+    if (future->kind == PY_ELEMENT)
+        py_element_cancelled(future);
     /* An array's job is the queue's as well: it goes when the queue has come to it. */
     if (future->kind != PY_ARRAY && future->kind != PY_ELEMENT)
         py_future_drop_call(future);
