@@ -189,6 +189,8 @@ cdef int _check_count(Kernel k, Py_ssize_t count) except -1:
 cdef int _convert_scalar(Kernel k, Py_ssize_t i, value, fp_scalar *scalar) except -1:
     cdef char kind = fp_signatures[k.signature_id].type
     try:
+        if isinstance(value, _np.complexfloating):
+            raise TypeError  # it has a __float__, which warns and drops the imaginary part
         if kind == c'q':
             scalar.i64 = _operator.index(value)
         elif kind == c'd':
