@@ -62,6 +62,10 @@ WAITS = [
     "submit_many",
     "map_array",
     "a_queued_map_array",
+    "parallel_for",
+    "a_queued_parallel_for",
+    "submit_many_of_a_kernel",
+    "a_result_of_many",
 ]
 
 
@@ -155,7 +159,9 @@ NO_MEMORY = pytest.mark.skipif(
 
 
 @NO_MEMORY
-@pytest.mark.parametrize("way", ["submit", "submit_kernel", "submit_many", "submit_many_kernel", "post", "mapped", "array"])
+@pytest.mark.parametrize(
+    "way", ["submit", "submit_kernel", "submit_many", "submit_many_kernel", "post", "mapped", "array"]
+)
 def test_a_failed_allocation_queues_nothing(way: str) -> None:
     pytest.importorskip("_testcapi")
     check(f"no_memory {way}")

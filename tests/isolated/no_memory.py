@@ -98,7 +98,9 @@ check(-1, call(-1))  # whatever is imported or cached on first use
 assert pool.wait_idle(WAIT)
 kept = []
 for width in (1, 10**6):  # one allocation fails, or all from there on
-    kept += pool.submit_many(int, ["1"] * 2000)  # futures that were let go of are used again, without memory: take them all
+    kept += pool.submit_many(
+        int, ["1"] * 2000
+    )  # futures that were let go of are used again, without memory: take them all
     assert pool.wait_idle(WAIT)
     ran.clear()
     results: list[Any] = [REFUSED] * ROUNDS
