@@ -39,7 +39,12 @@ OPTIMISE = ["-O3", *link_time_optimisation()]
 extension = Extension(
     "fastpool._core",
     sources=["fastpool/_core.pyx", *sorted(glob.glob("fastpool/_*.c")), *sorted(glob.glob("csrc/*.c"))],
-    depends=[*glob.glob("fastpool/*.h"), *glob.glob("fastpool/include/*.h"), *glob.glob("fastpool/*.px[di]"), *glob.glob("csrc/*.h")],
+    depends=[
+        *glob.glob("fastpool/*.h"),
+        *glob.glob("fastpool/include/*.h"),
+        *glob.glob("fastpool/*.px[di]"),
+        *glob.glob("csrc/*.h"),
+    ],
     include_dirs=["csrc", "fastpool", "fastpool/include", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     extra_compile_args=[

@@ -268,8 +268,8 @@ class Pool(_core.Core, Executor):
 
         Notes
         -----
-        Thread safety: from any thread, and from jobs. Blocking: until the last piece has ended; the calling thread takes part, as
-        in `map_array`. Every i counts as a job; all of them take one place in the queue together.
+        Thread safety: from any thread, and from jobs. Blocking: until the last piece has ended; the calling thread takes
+        part, as in `map_array`. Every i counts as a job; all of them take one place in the queue together.
         """
         count = _arguments.integer(n, "n", 0, 2**62)
         _core.run_range(self, _kernel(kernel), count, data, _grain(grain))
