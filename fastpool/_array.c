@@ -193,6 +193,18 @@ PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, Py
     return (PyObject *)future;
 }
 
+/* The caller owns its arrays alone again, though the queue may hold the future, which nobody sees, for a while. */
+static void drop_arrays(py_future *future)
+{
+    PyObject *value;
+    py_future_drop_inputs(future);
+    Py_BEGIN_CRITICAL_SECTION(future);
+    value = future->value;
+    future->value = NULL;
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(value);
+}
+
 /* Waits for a queued job, and takes part where nobody else wants the CPU. 0, or -1 with an exception. */
 static int await(py_future *future, fp_parallel *parallel, bool assist)
 {
@@ -205,6 +217,7 @@ static int await(py_future *future, fp_parallel *parallel, bool assist)
         Py_DECREF(interruption);
         return -1;
     }
+    drop_arrays(future);
     if (went_well(parallel))
         return 0;
     set_error(parallel);

@@ -204,6 +204,10 @@ PyObject *py_future_capsule(py_future *future);
 /* Drops what a native job has held until it ended: the kernel, and an array's inputs. Its result stays. */
 void py_future_drop_owners(py_future *future);
 
+/* Of an array's job that has ended: drops the kernel and the inputs, though the queue may not have let go of its record yet, for
+ * who has waited for the end may want to resize or unmap them. */
+void py_future_drop_inputs(py_future *future);
+
 /* Times of the public interface. A deadline from an object: None or inf is FP_FOREVER. -1 with an exception that names
  * `name` for NaN, negatives and what is no number. */
 /* For messages: as type(object).__name__. */

@@ -203,6 +203,17 @@ void py_future_drop_owners(py_future *future)
     Py_XDECREF(args);
 }
 
+void py_future_drop_inputs(py_future *future)
+{
+    PyObject *args = NULL;
+    if (future->kind != PY_ARRAY || py_future_phase(future) < PY_FINISHED)
+        return;
+    Py_BEGIN_CRITICAL_SECTION(future);
+    args = take(&future->args);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(args);
+}
+
 PyObject *py_future_capsule(py_future *future)
 {
     PyObject *capsule = NULL;
@@ -605,6 +616,7 @@ static int await_end(const char *method, PyObject *self, PyObject *const *args, 
             return -1;
         phase = py_future_phase(future);
     }
+    py_future_drop_inputs(future);
     if (phase >= PY_CANCELLED) {
         PyErr_SetNone(py_errors_cancelled);
         return -1;
