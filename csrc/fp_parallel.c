@@ -49,6 +49,7 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
     parallel->failed_at = -1;
     parallel->grain = grain;
     parallel->stop = NULL;
+    parallel->job_ps = NULL;
     parallel->pool = pool;
     parallel->kind = kind;
 }
@@ -107,11 +108,20 @@ static void set_pace(way *way, int64_t took_ns)
     }
 }
 
+static void note_job_ps(way *way, int64_t took_ns)
+{
+    enum { PS = 1000 };
+    int64_t most_ns = INT64_MAX / PS;
+    if (way->parallel->job_ps != NULL) /* + 1: known, however short */
+        fp_store(way->parallel->job_ps, (took_ns < most_ns ? took_ns : most_ns - 1) * PS / way->jobs + 1, fp_relaxed);
+}
+
 /* Counts what was done since the last time, and sets the pace by it. */
 static void measure(way *way)
 {
     int64_t now_ns = fp_os_now_ns(), took_ns = now_ns - way->from_ns;
     count_measured(way);
+    note_job_ps(way, took_ns);
     set_pace(way, took_ns);
     if (way->role == ALONE)
         way->enough = worth_waking(way, took_ns, now_ns);
@@ -207,6 +217,11 @@ bool fp_parallel_may_start_here(fp_pool *pool)
         return true;
     return pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 &&
            fp_load(&pool->setting_up, fp_relaxed) == 0 && fp_pool_is_empty(pool);
+}
+
+bool fp_parallel_is_short(int64_t job_ps, int64_t jobs)
+{
+    return job_ps > 0 && job_ps <= WORTH_WAKING_NS * INT64_C(1000) / jobs;
 }
 
 bool fp_parallel_start_here(fp_parallel *parallel)

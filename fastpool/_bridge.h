@@ -359,6 +359,7 @@ typedef struct py_array_job {
     fp_elementwise work;  /* filled in by the kernel's half of _core.pyx; or, of parallel_for: */
     int (*range)(int64_t begin, int64_t end, void *data);
     void *data;
+    int64_t *job_ps;      /* the kernel's, which `owners` hold; atomic: see fp_parallel */
 } py_array_job;
 
 /* A job to fill in, and the capsule that owns it. */

@@ -46,6 +46,7 @@ cdef class Kernel:
     cdef fp_function fn               # the code; these three first, for C reads them there: py_kernel_object
     cdef int signature_id             # its index in fp_signatures
     cdef void *data                   # what its last argument points to; NULL without user data
+    cdef int64_t job_ps               # what an element took the last time (fp_parallel.h); 0: unknown. C's alone, and atomic
     cdef object owner                 # keeps the code: capsule, ctypes function, ...
     cdef object library               # keeps the shared library that the code is in
     cdef object data_owner            # keeps the data: memoryview or capsule

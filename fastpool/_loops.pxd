@@ -66,6 +66,7 @@ cdef extern from "_bridge.h":
         fp_elementwise work
         int (*range)(int64_t begin, int64_t end, void *data) noexcept nogil
         void *data
+        int64_t *job_ps
     object py_array_job_new(py_array_job **job)
     int64_t py_array_started(py_future *future) except -1
     object py_array_submit(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
