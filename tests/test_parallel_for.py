@@ -6,6 +6,7 @@ import ctypes
 import gc
 import math
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import native
 import numpy as np
 import pytest
-from support import WAIT, Held, ended, idle_metrics, in_thread, reached
+from support import WAIT, Held, idle_metrics, in_thread, reached
 
 import fastpool
 from fastpool import NativeJobError, kernels
@@ -93,12 +94,22 @@ def test_the_longest_range_there_may_be_comes_to_its_end(make_pool: MakePool) ->
     assert idle_metrics(pool).jobs_processed == 2**62
 
 
-def test_the_first_pieces_of_several_workers_run_at_once(make_pool: MakePool) -> None:
-    pool = make_pool(2)
+@pytest.mark.parametrize("grain", [None, 1])
+def test_the_first_of_the_long_pieces_run_at_once(warm: fastpool.Pool, grain: int | None) -> None:
+    """Where workers are there already: the caller must not run the first one before it has queued the rest."""
     barrier = threading.Barrier(2, timeout=WAIT)
-    together = of_python(lambda begin, end: 0 if barrier.wait() >= 0 else 1)
-    for _ in range(3):  # also with workers that are there
-        pool.parallel_for(together, 2, grain=1)
+
+    def meet() -> int:
+        busy_until = time.perf_counter() + 0.002
+        while time.perf_counter() < busy_until:
+            pass
+        return barrier.wait()
+
+    piece = of_python(lambda begin, end: meet() * 0)
+    element = fastpool.kernel(ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(lambda x: meet() * x))
+    for _ in range(3):  # what it takes is known then
+        warm.parallel_for(piece, 2, grain=grain)
+        warm.map_array(element, [0.0, 0.0], grain=grain)
 
 
 # --- data ---
@@ -329,8 +340,7 @@ def test_a_pool_whose_initializer_fails_raises_that(make_pool: MakePool, workers
         with pytest.raises(fastpool.BrokenThreadPool):
             pool.map_array(kernels.identity, np.zeros(1000))
     assert counts.sum() == 0
-    metrics = pool.metrics()
-    assert metrics.jobs_submitted == ended(metrics)
+    metrics = idle_metrics(pool)
     assert metrics.jobs_processed == metrics.job_duration.count == 0
 
 
