@@ -53,6 +53,8 @@ cdef fp_cast _find_cast(cnp.ndarray array, dtype) except? NULL:
 def _check_out(out, shape, dtype, inputs):
     if not isinstance(out, _np.ndarray):
         raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
+    if isinstance(out, _np.ma.MaskedArray):
+        raise TypeError("out is a masked array, and a kernel knows no masks: give its data")
     if not _is_ready(out, dtype):
         if out.dtype != dtype or not out.dtype.isnative:
             raise TypeError(f"out has dtype {out.dtype}, the kernel's result is {dtype}")
