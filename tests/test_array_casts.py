@@ -101,7 +101,9 @@ def test_every_safe_cast_is_numpys_to_the_last_bit(
 def test_each_of_the_halves_is_converted_right(workers: fastpool.Pool) -> None:
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     for letter in "df":
-        wanted = workers.map_array(SAME[letter], quiet(halves, DTYPES[letter]))  # whose addition makes every NaN a quiet one
+        wanted = workers.map_array(
+            SAME[letter], quiet(halves, DTYPES[letter])
+        )  # whose addition makes every NaN a quiet one
         assert same_bits(workers.map_array(SAME[letter], halves), wanted)
         assert same_bits(workers.map_array(SAME[letter], halves.astype(">f2")), wanted)
 
