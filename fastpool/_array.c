@@ -101,9 +101,10 @@ static py_array_job *job_in(PyObject *capsule)
     return PyCapsule_GetPointer(capsule, NULL);
 }
 
-int64_t py_array_cancel(PyObject *capsule)
+bool py_array_cancel(PyObject *capsule)
 {
-    return fp_parallel_cancel(&job_in(capsule)->parallel);
+    fp_parallel *parallel = &job_in(capsule)->parallel;
+    return fp_parallel_cancel(parallel) > 0 || fp_load(&parallel->discarded, fp_acquire) == 1 + FP_DISCARD_CANCELLED;
 }
 
 void py_array_help(PyObject *capsule)

@@ -365,8 +365,8 @@ typedef struct py_array_job {
 /* A job to fill in, and the capsule that owns it. */
 PyObject *py_array_job_new(py_array_job **job);
 
-/* Lets no further element start, and counts those as cancelled: how many. While the pool is there. */
-int64_t py_array_cancel(PyObject *capsule);
+/* Lets no further element start, and counts those as cancelled. True when some never will, now or from an earlier call. */
+bool py_array_cancel(PyObject *capsule);
 
 /* Runs what nobody has begun, on a worker of the same pool. Attached; the caller holds the capsule. */
 void py_array_help(PyObject *capsule);
