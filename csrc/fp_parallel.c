@@ -51,6 +51,7 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
     parallel->failed_at = -1;
     parallel->grain = grain;
     parallel->stop = NULL;
+    parallel->job_ps = NULL;
     parallel->pool = pool;
     parallel->kind = kind;
 }
@@ -124,10 +125,19 @@ static void finish_done(way *way)
     finish(way->parallel, jobs);
 }
 
+static void note_job_ps(way *way, int64_t took_ns)
+{
+    enum { PS = 1000 };
+    int64_t most_ns = INT64_MAX / PS;
+    if (way->parallel->job_ps != NULL) /* + 1: known, however short */
+        fp_store(way->parallel->job_ps, (took_ns < most_ns ? took_ns : most_ns - 1) * PS / way->jobs + 1, fp_relaxed);
+}
+
 /* Counts what was done since the last time, and sets the pace by it. */
 static void measure(way *way)
 {
     int64_t now_ns = fp_os_now_ns(), took_ns = now_ns - way->from_ns;
+    note_job_ps(way, took_ns); /* before the end, after which it may be gone */
     finish_done(way);
     count_measured(way);
     set_pace(way, took_ns);
@@ -249,6 +259,11 @@ bool fp_parallel_may_start_here(fp_pool *pool)
     if (worker != NULL && worker->pool == pool)
         return true;
     return fp_parallel_may_assist(pool) && fp_load(&pool->setting_up, fp_relaxed) == 0 && fp_pool_is_empty(pool);
+}
+
+bool fp_parallel_is_short(int64_t job_ps, int64_t jobs)
+{
+    return job_ps > 0 && job_ps <= WORTH_WAKING_NS * INT64_C(1000) / jobs;
 }
 
 bool fp_parallel_start_here(fp_parallel *parallel)

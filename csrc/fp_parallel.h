@@ -17,7 +17,9 @@
  * Measuring   Reading the clock costs as much as a small piece, so pieces are measured a few together where they are small
  *             by the caller's wish: as many as take about MEASURED_NS.
  * Alone       Waking a worker takes longer than a small range: who will wait for it anyway may begin by itself, and queue the
- *             rest when what is left looks worth a wake-up. Its jobs count as submitted piece by piece meanwhile.
+ *             rest when what is left looks worth a wake-up. Its jobs count as submitted piece by piece meanwhile. But until
+ *             its first piece has ended nobody else can begin: who knows what is called, and knows from the last time what a
+ *             job takes (job_ps), begins so only where that is short.
  */
 #ifndef FP_PARALLEL_H
 #define FP_PARALLEL_H
@@ -64,6 +66,8 @@ typedef struct fp_parallel {
     int64_t failed_at;             /* F2: which that was */
     int64_t grain;                 /* jobs to a piece; 0: by measurement */
     fp_atomic(uint32_t) *stop;     /* non-zero: what has not started is cancelled; NULL: nobody asks for that */
+    fp_atomic(int64_t) *job_ps;    /* what a job takes, in picoseconds, as last measured; 0: not yet; NULL: nobody asks. It must
+                                    * live until the last job has ended */
     fp_pool *pool;
     const fp_parallel_class *kind;
 } fp_parallel;
@@ -79,6 +83,9 @@ extern const fp_job_class fp_parallel_job;
  * queued that would have to come first. So no more run at once than there may be workers, but for a moment. */
 bool fp_parallel_may_start_here(fp_pool *pool);
 bool fp_parallel_may_assist(fp_pool *pool);
+
+/* Whether a first piece of so many jobs is over before a worker would have been woken, by what is known of them. */
+bool fp_parallel_is_short(int64_t job_ps, int64_t jobs);
 
 /* Begins on the calling thread, before it is queued. True when all jobs have ended; else queue it. */
 bool fp_parallel_start_here(fp_parallel *parallel);

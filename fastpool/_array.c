@@ -101,9 +101,10 @@ static py_array_job *job_in(PyObject *capsule)
     return PyCapsule_GetPointer(capsule, NULL);
 }
 
-int64_t py_array_cancel(PyObject *capsule)
+bool py_array_cancel(PyObject *capsule)
 {
-    return fp_parallel_cancel(&job_in(capsule)->parallel);
+    fp_parallel *parallel = &job_in(capsule)->parallel;
+    return fp_parallel_cancel(parallel) > 0 || fp_load(&parallel->discarded, fp_acquire) == 1 + FP_DISCARD_CANCELLED;
 }
 
 void py_array_help(PyObject *capsule)
@@ -147,11 +148,17 @@ PyObject *py_array_job_new(py_array_job **job)
     return capsule;
 }
 
+static fp_atomic(int64_t) *job_ps_of(py_array_job *job)
+{
+    return (fp_atomic(int64_t) *)job->job_ps; /* Cython knows no atomics; one without a lock is laid out as the plain type */
+}
+
 static void prepare(py_pool *core, py_array_job *job, int64_t n, int64_t grain)
 {
     if (job->range == NULL)
         fp_elementwise_coalesce(&job->work);
     fp_parallel_init(&job->parallel, job->range == NULL ? &elements_class : &range_class, core->pool, n, grain);
+    job->parallel.job_ps = job_ps_of(job);
 }
 
 /* The future of a prepared job, which it holds; not queued. */
@@ -191,6 +198,18 @@ PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, Py
     return (PyObject *)future;
 }
 
+/* The caller owns its arrays alone again, though the queue may hold the future, which nobody sees, for a while. */
+static void drop_arrays(py_future *future)
+{
+    PyObject *value;
+    py_future_drop_inputs(future);
+    Py_BEGIN_CRITICAL_SECTION(future);
+    value = future->value;
+    future->value = NULL;
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(value);
+}
+
 /* Takes part where nobody else wants the CPU. -1 when a signal handler has raised. */
 static int take_part(fp_parallel *parallel)
 {
@@ -214,6 +233,7 @@ static int await(py_future *future, fp_parallel *parallel, bool assist)
         Py_DECREF(interruption);
         return -1;
     }
+    drop_arrays(future);
     if (went_well(parallel))
         return 0;
     set_error(parallel);
@@ -238,10 +258,19 @@ static int queue_rest(py_pool *core, PyObject *capsule, PyObject *owners, PyObje
     return bad;
 }
 
+/* Whether to begin on the calling thread, before it is queued: where a second piece, which others could run meanwhile, does not
+ * have to wait long for the first. */
+static bool begins_here(py_pool *core, py_array_job *job, int64_t n, int64_t grain)
+{
+    int64_t first = grain > 0 ? grain : 1;
+    return n > 0 && fp_parallel_may_start_here(core->pool) &&
+           (first >= n || fp_parallel_is_short(fp_load(job_ps_of(job), fp_relaxed), first));
+}
+
 PyObject *py_array_run(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
 {
     fp_parallel *parallel = &job_in(capsule)->parallel;
-    bool alone = n > 0 && fp_parallel_may_start_here(core->pool);
+    bool alone = begins_here(core, job_in(capsule), n, grain);
     if (py_settle(fp_pool_look(core->pool)) < 0)
         return NULL;
     if (!alone) {

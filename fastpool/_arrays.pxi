@@ -53,6 +53,8 @@ cdef fp_cast _find_cast(cnp.ndarray array, dtype) except? NULL:
 def _check_out(out, shape, dtype, inputs):
     if not isinstance(out, _np.ndarray):
         raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
+    if isinstance(out, _np.ma.MaskedArray):
+        raise TypeError("out is a masked array, and a kernel knows no masks: give its data")
     if not _is_ready(out, dtype):
         if out.dtype != dtype or not out.dtype.isnative:
             raise TypeError(f"out has dtype {out.dtype}, the kernel's result is {dtype}")
@@ -132,6 +134,7 @@ cdef int _set_operand(fp_elementwise *work, int k, cnp.ndarray array, dtype) exc
 
 cdef int _fill(py_array_job *job, Kernel k, list arrays, cnp.ndarray out) except -1:
     cdef int i, inputs = len(arrays)
+    job.job_ps = &k.job_ps
     job.work.signature, job.work.fn, job.work.data, job.work.inputs = k.signature_id, k.fn, k.data, inputs
     job.work.dims = cnp.PyArray_NDIM(out)
     for i in range(job.work.dims):
@@ -166,14 +169,14 @@ def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wai
 def run_range(Core pool, Kernel k, int64_t n, data, int64_t grain):
     """k(begin, end, data) over pieces of 0 .. n."""
     cdef py_array_job *job
+    cdef Kernel bound
     pool_of(pool)
     if k.signature_id != FP_SIG_RANGE:
         raise TypeError(f"kernel must have the signature {fp_signatures[FP_SIG_RANGE].text.decode()!r}, not {k.signature!r}")
-    if data is not None:
-        k = rebind_kernel(k, data)
+    bound = k if data is None else rebind_kernel(k, data)
     capsule = py_array_job_new(&job)
-    job.range, job.data = <int (*)(int64_t, int64_t, void *) noexcept nogil>k.fn, k.data
-    py_array_run(pool.core, capsule, k, None, n, grain)
+    job.range, job.data, job.job_ps = <int (*)(int64_t, int64_t, void *) noexcept nogil>k.fn, bound.data, &k.job_ps
+    py_array_run(pool.core, capsule, (k, bound), None, n, grain)
 
 
 def elements_total(future):

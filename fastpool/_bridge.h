@@ -210,6 +210,10 @@ PyObject *py_future_capsule(py_future *future);
 /* Drops what a native job has held until it ended: the kernel, and an array's inputs. Its result stays. */
 void py_future_drop_owners(py_future *future);
 
+/* Of an array's job that has ended: drops the kernel and the inputs, though the queue may not have let go of its record yet, for
+ * who has waited for the end may want to resize or unmap them. */
+void py_future_drop_inputs(py_future *future);
+
 /* Times of the public interface. A deadline from an object: None or inf is FP_FOREVER. -1 with an exception that names
  * `name` for NaN, negatives and what is no number. */
 /* For messages: as type(object).__name__. */
@@ -361,13 +365,14 @@ typedef struct py_array_job {
     fp_elementwise work;  /* filled in by the kernel's half of _core.pyx; or, of parallel_for: */
     int (*range)(int64_t begin, int64_t end, void *data);
     void *data;
+    int64_t *job_ps;      /* the kernel's, which `owners` hold; atomic: see fp_parallel */
 } py_array_job;
 
 /* A job to fill in, and the capsule that owns it. */
 PyObject *py_array_job_new(py_array_job **job);
 
-/* Lets no further element start, and counts those as cancelled: how many. While the pool is there. */
-int64_t py_array_cancel(PyObject *capsule);
+/* Lets no further element start, and counts those as cancelled. True when some never will, now or from an earlier call. */
+bool py_array_cancel(PyObject *capsule);
 
 /* Runs what nobody has begun, on a worker of the same pool. Attached; the caller holds the capsule. */
 void py_array_help(PyObject *capsule);
@@ -399,8 +404,8 @@ void py_element_help(py_future *future);
 /* True: the call will not start, and the caller ends the future. */
 bool py_element_cancel(py_future *future);
 
-/* It has been cancelled: wakes who waits for it. */
-void py_element_tell(py_future *future);
+/* It has: wakes who waits for it. */
+void py_element_cancelled(py_future *future);
 
 /* It has extras: sees to it that its end is announced. -1 with an exception. */
 int py_element_watch(py_future *future);

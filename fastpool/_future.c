@@ -203,6 +203,17 @@ void py_future_drop_owners(py_future *future)
     Py_XDECREF(args);
 }
 
+void py_future_drop_inputs(py_future *future)
+{
+    PyObject *args = NULL;
+    if (future->kind != PY_ARRAY || py_future_phase(future) < PY_FINISHED)
+        return;
+    Py_BEGIN_CRITICAL_SECTION(future);
+    args = take(&future->args);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(args);
+}
+
 PyObject *py_future_capsule(py_future *future)
 {
     PyObject *capsule = NULL;
@@ -344,7 +355,7 @@ bool py_future_cancel(py_future *future)
     if (state & PY_WAITING)
         wake(future);
     if (future->kind == PY_ELEMENT)
-        py_element_tell(future);
+        py_element_cancelled(future);
     /* An array's job is the queue's as well: it goes when the queue has come to it. */
     if (future->kind != PY_ARRAY && future->kind != PY_ELEMENT)
         py_future_drop_call(future);
@@ -599,6 +610,7 @@ static int await_end(const char *method, PyObject *self, PyObject *const *args, 
             return -1;
         phase = py_future_phase(future);
     }
+    py_future_drop_inputs(future);
     if (phase >= PY_CANCELLED) {
         PyErr_SetNone(py_errors_cancelled);
         return -1;
@@ -647,11 +659,12 @@ static PyObject *future_cancelled(PyObject *self, PyObject *unused)
     return PyBool_FromLong(py_future_phase((py_future *)self) >= PY_CANCELLED);
 }
 
-/* An array that runs already stops at its next piece, if there is one to come: then it ends as cancelled. */
+/* An array that runs already stops at its next piece, if there is one to come: then it ends as cancelled, which is known from here
+ * on, however often it is asked for. */
 static bool stop_array(py_future *future)
 {
     PyObject *capsule = py_future_capsule(future);
-    bool stopped = capsule != NULL && py_future_phase(future) == PY_RUNNING && py_array_cancel(capsule) > 0;
+    bool stopped = capsule != NULL && py_future_phase(future) == PY_RUNNING && py_array_cancel(capsule);
     Py_XDECREF(capsule);
     return stopped;
 }

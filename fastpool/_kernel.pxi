@@ -46,6 +46,7 @@ cdef class Kernel:
     cdef fp_function fn               # the code; these three first, for C reads them there: py_kernel_object
     cdef int signature_id             # its index in fp_signatures
     cdef void *data                   # what its last argument points to; NULL without user data
+    cdef int64_t job_ps               # what an element took the last time (fp_parallel.h); 0: unknown. C's alone, and atomic
     cdef object owner                 # keeps the code: capsule, ctypes function, ...
     cdef object library               # keeps the shared library that the code is in
     cdef object data_owner            # keeps the data: memoryview or capsule
@@ -189,6 +190,8 @@ cdef int _check_count(Kernel k, Py_ssize_t count) except -1:
 cdef int _convert_scalar(Kernel k, Py_ssize_t i, value, fp_scalar *scalar) except -1:
     cdef char kind = fp_signatures[k.signature_id].type
     try:
+        if isinstance(value, _np.complexfloating):
+            raise TypeError  # it has a __float__, which warns and drops the imaginary part
         if kind == c'q':
             scalar.i64 = _operator.index(value)
         elif kind == c'd':

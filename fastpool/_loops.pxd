@@ -65,6 +65,7 @@ cdef extern from "_bridge.h":
         fp_elementwise work
         int (*range)(int64_t begin, int64_t end, void *data) noexcept nogil
         void *data
+        int64_t *job_ps
     object py_array_job_new(py_array_job **job)
     bint py_array_progress(py_future *future, int64_t *started, int64_t *total) noexcept
     object py_array_submit(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)

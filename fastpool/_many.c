@@ -8,10 +8,15 @@
  *             that each worker gets BLOCKS_A_WORKER blocks. Its word: a bit for each call, set when it is cancelled, and STARTED.
  *               B1 fetch_or STARTED: the calls whose bits are not set run      by the worker, once
  *               B2 CAS a call's bit, unless STARTED                            by who cancels
- * Ending      B3 done[block] = 1   B4 the block is awaited, or there are watchers: wake, announce
- * Waiting     L1 want = block, or WANT_ANY where another is wanted   L2 done[block]   L3 sleep on `epoch`. B3, B4, L1 and L2 are
- *             seq_cst: either B4 sees L1 or L2 sees B3. Watching is the same: a future with `extras`, which others wait on
- *             in the standard library's ways, is put on the list of watchers first and asked afterwards.
+ * Ending      B3 done[block] = 1   B4 the block is awaited, or is watched: wake, announce
+ * Waiting     L1 `want`: one more waiter, and the block that they wait for, or ANY_BLOCK where they differ   L2 done[block]
+ *             L3 sleep on `epoch`   L4 `want`: one fewer; no block is wanted when that was the last one, and not before.
+ *             B3, B4, L1 and L2 are seq_cst: either B4 sees L1 or L2 sees B3.
+ * Watching    A future with `extras`, which others wait on in the standard library's ways, is put on its block's list of
+ *             watchers first and asked afterwards, as in L1 and L2. The list goes when the block has ended, and lists hold
+ *             no future that has: from a future through the capsule and a list to it is a cycle that no collector sees.
+ * Cancelling  C1 B2, and the future's state   C2 `want` is read, by a read-modify-write: either it sees L1, and wakes, or L1
+ *             comes after it and the waiter sees C1.
  * Discarding  D1 discarded_from   D2 discarded (fp_parallel.h)   then as B4. Calls from discarded_from on never start.
  * Ownership   The futures hold the capsule that holds all this; so does the carrier, a future that nobody sees, which the queue
  *             holds until it has let go of the record.
@@ -21,16 +26,22 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "fp_backoff.h"
+
 enum { MOST_SHIFT = 5, BLOCKS_A_WORKER = 32 };
 #define BLOCK_STARTED (UINT64_C(1) << 63)
-enum { WANT_NONE = -1, WANT_ANY = -2 };
+
+/* `want`: the waiters, and above them the block. */
+enum { WAITER_BITS = 20 };
+#define WAITER UINT64_C(1)
+#define WAITERS ((UINT64_C(1) << WAITER_BITS) - 1)
+#define ANY_BLOCK (UINT64_MAX >> WAITER_BITS)
 
 typedef struct py_many {
     fp_parallel parallel;
     PyObject *capsule;   /* of this; borrowed, as is the next */
     py_future *carrier;  /* NULL before it is queued */
     PyObject *kernel;    /* until freed */
-    PyObject *watchers;  /* list of futures whose end must be announced */
     fp_function fn;      /* these of the kernel */
     void *data;
     fp_signature signature;
@@ -39,9 +50,9 @@ typedef struct py_many {
     char *results;
     fp_atomic(uint64_t) *words;       /* one a block */
     fp_atomic(uint8_t) *done;         /* one a block */
-    fp_atomic(int64_t) want;          /* the block that a waiter sleeps for, or WANT_ */
-    fp_atomic(uint32_t) epoch;        /* what it sleeps on */
-    fp_atomic(bool) watched;
+    fp_atomic(PyObject *) *watchers;  /* one a block: list of futures whose end must be announced, or NULL */
+    fp_atomic(uint64_t) want;
+    fp_atomic(uint32_t) epoch;        /* what waiters sleep on */
 } py_many;
 
 static py_many *many_of(fp_parallel *parallel)
@@ -87,24 +98,18 @@ static void wake_waiters(py_many *many)
     fp_os_wake(&many->epoch, INT_MAX);
 }
 
-/* Asks the futures on the list, which announces those that have ended, and takes them off. */
-static void ask_watchers(py_many *many)
+/* Asks the futures that are watched in a block whose calls have all ended, which announces their ends. */
+static void ask_watchers(py_many *many, int64_t block)
 {
+    if (fp_load(&many->watchers[block], fp_seq_cst) == NULL)
+        return;
     py_tie tie = py_attach_now();
-    PyObject *list = NULL, *left = PyList_New(0);
-    Py_BEGIN_CRITICAL_SECTION(many->capsule);
-    if (left != NULL) {
-        list = many->watchers;
-        many->watchers = left;
-    }
+    PyObject *list;
+    Py_BEGIN_CRITICAL_SECTION(many->capsule); /* who adds to the list has it too */
+    list = fp_exchange(&many->watchers[block], NULL, fp_seq_cst);
     Py_END_CRITICAL_SECTION();
-    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
-        PyObject *future = PyList_GET_ITEM(list, i);
-        if (py_future_phase((py_future *)future) < PY_FINISHED && PyList_Append(left, future) < 0)
-            PyErr_WriteUnraisable(future);
-    }
-    if (left == NULL)
-        PyErr_WriteUnraisable(NULL);
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++)
+        py_future_phase((py_future *)PyList_GET_ITEM(list, i));
     Py_XDECREF(list);
     py_detach_again(tie);
 }
@@ -112,11 +117,10 @@ static void ask_watchers(py_many *many)
 /* B4. */
 static void tell(py_many *many, int64_t block)
 {
-    int64_t want = fp_load(&many->want, fp_seq_cst);
-    if (want == block || want == WANT_ANY)
+    uint64_t want = fp_load(&many->want, fp_seq_cst);
+    if ((want & WAITERS) != 0 && (want >> WAITER_BITS == (uint64_t)block || want >> WAITER_BITS == ANY_BLOCK))
         wake_waiters(many);
-    if (fp_load(&many->watched, fp_seq_cst))
-        ask_watchers(many);
+    ask_watchers(many, block);
 }
 
 static void run_block(fp_parallel *parallel, int64_t begin, int64_t end, fp_piece *piece)
@@ -132,13 +136,13 @@ static void run_block(fp_parallel *parallel, int64_t begin, int64_t end, fp_piec
     tell(many, block);
 }
 
-/* The pool has discarded what had not started. */
+/* The pool has discarded what had not started: whole blocks. */
 static void discarded(fp_parallel *parallel)
 {
     py_many *many = many_of(parallel);
     wake_waiters(many);
-    if (fp_load(&many->watched, fp_seq_cst))
-        ask_watchers(many);
+    for (int64_t block = parallel->discarded_from >> many->shift; block < blocks_of(many); block++)
+        ask_watchers(many, block);
 }
 
 static void ended(fp_parallel *parallel)
@@ -180,44 +184,50 @@ static int discarded_as(py_future *future)
     return reason != 0 && future->index >= parallel->discarded_from ? reason : 0;
 }
 
-static uint64_t word_of(py_future *future)
+static bool block_has_ended(py_future *future)
 {
-    return fp_load(&many_in(future)->words[block_in(future)], fp_acquire);
-}
-
-static int phase_now(py_future *future)
-{
-    if (word_of(future) & bit_of(future))
-        return PY_PENDING; /* cancelled; whoever does so is about to say it in the state word */
-    if (fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst) != 0)
-        return PY_FINISHED;
-    if (discarded_as(future) != 0)
-        return discarded_as(future) == 1 + FP_DISCARD_BROKEN ? PY_FAILED : PY_CANCELLED_AND_NOTIFIED;
-    return word_of(future) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
+    return fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst) != 0 || discarded_as(future) != 0;
 }
 
 bool py_element_has_ended(py_future *future)
 {
-    return (fp_load(&future->state, fp_acquire) & PY_PHASE) >= PY_FINISHED || phase_now(future) >= PY_FINISHED;
+    return (fp_load(&future->state, fp_acquire) & PY_PHASE) >= PY_FINISHED || block_has_ended(future);
+}
+
+static int phase_now(py_future *future)
+{
+    if (fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst) != 0) /* who has set its bit may be about to say so */
+        return fp_load(&many_in(future)->words[block_in(future)], fp_relaxed) & bit_of(future) ? PY_CANCELLED_AND_NOTIFIED
+                                                                                            : PY_FINISHED;
+    if (discarded_as(future) != 0)
+        return discarded_as(future) == 1 + FP_DISCARD_BROKEN ? PY_FAILED : PY_CANCELLED_AND_NOTIFIED;
+    return fp_load(&many_in(future)->words[block_in(future)], fp_acquire) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
+}
+
+/* Ends the future as what it has found out, unless somebody else who has found out does it just now. */
+static int settle(py_future *future, int phase)
+{
+    PyObject *error = NULL;
+    unsigned round = 0;
+    if (phase == PY_FAILED) { /* made first, for that may run Python code, and nobody is to see the future in between */
+        PyErr_SetString(py_errors_broken, "a worker's initializer failed; the job was not run");
+        error = py_take_exception();
+    }
+    if (py_future_start(future)) {
+        py_element_end(future, phase, error);
+        return phase;
+    }
+    Py_XDECREF(error);
+    while ((phase = (int)(fp_load(&future->state, fp_acquire) & PY_PHASE)) == PY_RUNNING)
+        fp_backoff(&round);
+    return phase;
 }
 
 /* The state word stays as it was made as long as nobody has to be told of its changes. */
 int py_element_phase(py_future *future, uint32_t state)
 {
     int phase = phase_now(future);
-    if (phase < PY_FINISHED)
-        return phase;
-    if (phase == PY_FINISHED && !(state & PY_EXTRAS))
-        return phase;
-    if (py_future_start(future)) { /* one of those who have found out ends it */
-        PyObject *error = NULL;
-        if (phase == PY_FAILED) {
-            PyErr_SetString(py_errors_broken, "a worker's initializer failed; the job was not run");
-            error = py_take_exception();
-        }
-        py_element_end(future, phase, error);
-    }
-    return (int)(fp_load(&future->state, fp_acquire) & PY_PHASE);
+    return phase < PY_FINISHED || (phase == PY_FINISHED && !(state & PY_EXTRAS)) ? phase : settle(future, phase);
 }
 
 PyObject *py_element_value(py_future *future)
@@ -239,36 +249,60 @@ bool py_element_cancel(py_future *future)
     return true;
 }
 
-void py_element_tell(py_future *future)
+void py_element_cancelled(py_future *future)
 {
-    tell(many_in(future), block_in(future));
+    py_many *many = many_in(future);
+    if ((fp_fetch_or(&many->want, UINT64_C(0), fp_seq_cst) & WAITERS) != 0) /* C2 */
+        wake_waiters(many);
+}
+
+/* Onto its block's list, which is made if need be. -1 with MemoryError. */
+static int add_watcher(py_many *many, py_future *future)
+{
+    fp_atomic(PyObject *) *place = &many->watchers[block_in(future)];
+    int bad;
+    Py_BEGIN_CRITICAL_SECTION(many->capsule);
+    PyObject *list = fp_load(place, fp_seq_cst), *made = list == NULL ? PyList_New(0) : NULL;
+    bad = list == NULL && made == NULL ? -1 : PyList_Append(list == NULL ? made : list, (PyObject *)future);
+    if (made != NULL)
+        fp_store(place, made, fp_seq_cst); /* the worker only ever takes it, and it was not there to take */
+    Py_END_CRITICAL_SECTION();
+    return bad;
 }
 
 int py_element_watch(py_future *future)
 {
     py_many *many = many_in(future);
-    int bad;
     if (py_future_phase(future) >= PY_FINISHED)
         return 0;
-    Py_BEGIN_CRITICAL_SECTION(many->capsule);
-    bad = PyList_Append(many->watchers, (PyObject *)future);
-    Py_END_CRITICAL_SECTION();
-    fp_store(&many->watched, true, fp_seq_cst);
-    if (py_element_has_ended(future)) /* perhaps before the list was there to be looked at */
-        ask_watchers(many);
-    return bad;
+    if (add_watcher(many, future) < 0)
+        return -1;
+    if (block_has_ended(future)) /* before the list was looked at, perhaps; not: this call, which may have been cancelled */
+        ask_watchers(many, block_in(future));
+    return 0;
+}
+
+/* L1, L4: one waiter more, or fewer, for the block. */
+static void change_waiters(py_many *many, uint64_t block, bool more)
+{
+    uint64_t want = fp_load(&many->want, fp_relaxed), next;
+    do {
+        uint64_t waiters = want & WAITERS, wanted = want >> WAITER_BITS;
+        if (more)
+            next = (waiters == 0 || wanted == block ? block : ANY_BLOCK) << WAITER_BITS | (waiters + WAITER);
+        else
+            next = waiters == WAITER ? 0 : want - WAITER;
+    } while (!fp_cas(&many->want, &want, next, fp_seq_cst, fp_relaxed));
 }
 
 void py_element_sleep(py_future *future, int64_t until_ns)
 {
     py_many *many = many_in(future);
-    int64_t want = WANT_NONE, block = block_in(future);
-    if (!fp_cas(&many->want, &want, block, fp_seq_cst, fp_seq_cst) && want != block) /* L1 */
-        fp_store(&many->want, (int64_t)WANT_ANY, fp_seq_cst);
+    change_waiters(many, (uint64_t)block_in(future), true); /* L1 */
     uint32_t epoch = fp_load(&many->epoch, fp_seq_cst);
     if (!py_element_has_ended(future)) /* L2 */
         fp_os_wait(&many->epoch, epoch, until_ns); /* L3 */
-    fp_cas(&many->want, &block, (int64_t)WANT_NONE, fp_relaxed, fp_relaxed);
+    change_waiters(many, (uint64_t)block_in(future), false); /* L4 */
 }
 
 void py_element_help(py_future *future)
@@ -284,9 +318,11 @@ static void free_many(PyObject *capsule)
     if (many->parallel.pool != NULL)
         fp_pool_release(many->parallel.pool);
     Py_XDECREF(many->kernel);
-    Py_XDECREF(many->watchers);
+    for (int64_t block = 0; many->watchers != NULL && block < blocks_of(many); block++)
+        Py_XDECREF(fp_load(&many->watchers[block], fp_relaxed)); /* of futures that ended otherwise; empty, or nobody would be here */
     free(many->words);
     free(many->done);
+    free(many->watchers);
     free(many->arguments[0]);
     free(many);
 }
@@ -307,7 +343,7 @@ static int allocate(py_many *many, int64_t calls)
     many->arguments[0] = malloc((size_t)(info->inputs + 1) * column);
     many->words = calloc(blocks, sizeof *many->words);
     many->done = calloc(blocks, sizeof *many->done);
-    many->watchers = PyList_New(0);
+    many->watchers = calloc(blocks, sizeof *many->watchers);
     if (many->arguments[0] == NULL || many->words == NULL || many->done == NULL || many->watchers == NULL)
         return PyErr_NoMemory(), -1;
     for (int k = 1; k < info->inputs; k++)
@@ -327,7 +363,6 @@ PyObject *py_many_new(py_pool *core, PyObject *kernel, int64_t calls, char **col
     many->data = it->data;
     many->signature = (fp_signature)it->signature;
     many->shift = shift_for(core->pool, calls);
-    fp_store(&many->want, (int64_t)WANT_NONE, fp_relaxed);
     PyObject *capsule = PyCapsule_New(many, NULL, free_many);
     if (capsule == NULL) {
         free(many);

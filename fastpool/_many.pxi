@@ -10,6 +10,9 @@ def submit_many(Core pool, Kernel k, tuple iterables):
     cdef int i
     pool_of(pool)
     _check_count(k, len(iterables))
+    for i in range(len(iterables)):
+        if isinstance(iterables[i], _np.ndarray):
+            _check_array(iterables[i], i)
     if all(_is_column(value, k) for value in iterables):
         return _submit_columns(pool, k, iterables)
     if len(iterables) == 1:
@@ -21,10 +24,18 @@ def submit_many(Core pool, Kernel k, tuple iterables):
     return py_many_submit(pool.core, capsule)
 
 
+cdef int _check_array(array, int i) except -1:
+    """Of arrays that NumPy would convert element by element after all, with a warning at most."""
+    if isinstance(array, _np.ma.MaskedArray):
+        raise TypeError(f"iterable {i} is a masked array, and a kernel knows no masks: fill it first")
+    if array.ndim != 1:
+        raise TypeError(f"iterable {i} must be an array of one dimension, with a number for each job, not of {array.ndim}")
+    return 0
+
+
 cdef bint _is_column(value, Kernel k) except -1:
     """Whether it is an array of numbers that can be taken as they are."""
-    return (isinstance(value, _np.ndarray) and not isinstance(value, _np.ma.MaskedArray) and value.ndim == 1
-            and _np.can_cast(value.dtype, k.operands[0], "safe"))
+    return isinstance(value, _np.ndarray) and _np.can_cast(value.dtype, k.operands[0], "safe")
 
 
 cdef _submit_columns(Core pool, Kernel k, tuple arrays):

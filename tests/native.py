@@ -19,6 +19,7 @@ import pytest
 from support import WAIT
 
 import fastpool
+from fastpool import _signatures
 
 # Where an isolated script finds what its parent has compiled.
 VARIABLE = "FASTPOOL_TEST_LIBRARY"
@@ -115,3 +116,14 @@ class Told:
                 assert time.monotonic() < deadline, "the kernel did not start"
         finally:
             self._words[1] = 1
+
+
+@functools.cache
+def _loops() -> ctypes.CDLL:
+    return ctypes.CDLL(compile_library(Path(__file__).with_name("native_loops.c"), "native_loops.so"))
+
+
+def loop(function: str) -> Any:
+    """A capsule of a NumPy inner loop in native_loops.c."""
+    pointer = ctypes.cast(_loops()[function], ctypes.c_void_p).value or 0
+    return capsule_of(pointer, _signatures.INNER_LOOP)

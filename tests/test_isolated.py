@@ -62,6 +62,10 @@ WAITS = [
     "submit_many",
     "map_array",
     "a_queued_map_array",
+    "parallel_for",
+    "a_queued_parallel_for",
+    "submit_many_of_a_kernel",
+    "a_result_of_many",
 ]
 
 

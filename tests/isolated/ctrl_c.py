@@ -23,6 +23,15 @@ def held_element(x: float) -> float:
     return x
 
 
+def held_range(begin: int, end: int, data: object) -> int:
+    held_element(0.0)
+    return 0
+
+
+data = bytearray(8)
+slow_range = fastpool.kernel(
+    ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(held_range)
+)
 slow = fastpool.kernel(ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(held_element))
 
 
@@ -85,6 +94,44 @@ def of_a_queued_map_array() -> None:
     held.release()
     assert pool.wait_idle(WAIT)
     assert not inside.is_set()
+
+
+def of_parallel_for() -> None:
+    """The buffer is the pool's until the piece that runs has ended."""
+    held.release()
+    interrupted(lambda: pool.parallel_for(slow_range, 1000, data, grain=1), first=inside)
+    try:
+        data.append(1)
+        raise AssertionError("a kernel runs on it")
+    except BufferError:
+        release.set()
+    assert pool.wait_idle(WAIT)
+    pool.submit(int).result(WAIT)
+    data.append(1)
+
+
+def of_a_queued_parallel_for() -> None:
+    interrupted(lambda: pool.parallel_for(slow_range, 1000, data, grain=1))
+    held.release()
+    assert pool.wait_idle(WAIT)
+    assert not inside.is_set()
+
+
+def of_submit_many_of_a_kernel() -> None:
+    fill_queue()
+    interrupted(lambda: pool.submit_many(slow, [1.0] * 9))
+    held.release()
+    assert pool.wait_idle(WAIT)
+    assert not inside.is_set()
+
+
+def of_a_result_of_many() -> None:
+    futures = pool.submit_many(slow, [1.0] * 9)
+    release.set()
+    interrupted(futures[8].result)
+    interrupted(lambda: futures[0].result(1e6))
+    held.release()
+    assert [future.result(WAIT) for future in futures] == [1.0] * 9
 
 
 with Held(pool) as held:
