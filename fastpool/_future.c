@@ -659,8 +659,8 @@ static PyObject *future_cancelled(PyObject *self, PyObject *unused)
     return PyBool_FromLong(py_future_phase((py_future *)self) >= PY_CANCELLED);
 }
 
-/* An array that runs already stops at its next piece, if there is one to come: then it ends as cancelled, which is known from here
- * on, however often it is asked for. */
+/* An array that runs already stops at its next piece, if there is one to come: then it ends as cancelled, which is known from
+ * here on, however often it is asked for. */
 static bool stop_array(py_future *future)
 {
     PyObject *capsule = py_future_capsule(future);

@@ -319,7 +319,7 @@ static void free_many(PyObject *capsule)
         fp_pool_release(many->parallel.pool);
     Py_XDECREF(many->kernel);
     for (int64_t block = 0; many->watchers != NULL && block < blocks_of(many); block++)
-        Py_XDECREF(fp_load(&many->watchers[block], fp_relaxed)); /* of futures that ended otherwise; empty, or nobody would be here */
+        Py_XDECREF(fp_load(&many->watchers[block], fp_relaxed)); /* empty: what is on a list holds all this */
     free(many->words);
     free(many->done);
     free(many->watchers);

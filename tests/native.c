@@ -53,7 +53,7 @@ double counted(double x, void *calls)
     return x;
 }
 
-/* int64[2]: how many are inside, how many there are to be. Spins until there are so many; 0 then, -1 when some seconds have passed. */
+/* int64[2]: how many are inside, how many there are to be. Spins until there are so many; -1 when some seconds have passed. */
 double together(double x, void *data)
 {
     int64_t *words = data;

@@ -1,4 +1,4 @@
-/* native_loops.c - NumPy inner loops for the tests: void (char **args, const intptr_t *n, const intptr_t *steps, void *data). */
+/* native_loops.c - NumPy inner loops for the tests: void (char **, const intptr_t *, const intptr_t *, void *). */
 #include <complex.h>
 #include <stdint.h>
 

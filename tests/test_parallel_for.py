@@ -240,7 +240,7 @@ def test_a_failure_far_beyond_int32_says_where(make_pool: MakePool) -> None:
 
 @pytest.mark.parametrize("n", [-1, -(2**63), -(10**30), 2**62 + 1, 2**63, 10**30])
 def test_an_n_out_of_bounds_is_refused(single: fastpool.Pool, n: int) -> None:
-    with pytest.raises(ValueError, match="n must be at (least 0|most)"):
+    with pytest.raises(ValueError, match=r"n must be at (least 0|most)"):
         single.parallel_for(ranged("count_each"), n)
     assert single.metrics().jobs_submitted == 0
 
