@@ -31,6 +31,7 @@ typedef struct fp_worker {
     bool attached;
     bool warm;                /* has not slept since it last looked */
     bool searching;           /* holds pool->searching */
+    uint32_t lull;            /* pauses before it looks again at a queue that it has found empty */
     bool range_open;          /* runs the range at `range_head`, which it has not closed */
     fp_queue_head range_head;
     uint64_t now_ticks;       /* when the last job ended, or the worker woke */

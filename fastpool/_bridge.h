@@ -121,6 +121,7 @@ typedef struct py_future {
     uint8_t generation; /* fp_os_fork_generation when it was made */
     py_pool *core;      /* followed only while the job has not ended; NULL in a future that a user made */
     PyObject *fn;       /* see kind; until run */
+    const struct py_code *code; /* PY_KERNEL: of fn */
     union {
         struct {
             PyObject *args; /* see arg_count; after a failure: the traceback to raise with */
@@ -251,7 +252,19 @@ typedef struct py_kernel_object {
     fp_function fn;
     int signature;
     void *data;
+    struct py_code *code; /* the same for workers */
 } py_kernel_object;
+
+/* What a worker reads of a kernel lies in a cache line of its own: the object's has the reference count, which each submit
+ * changes. */
+typedef struct py_code {
+    fp_aligned fp_function fn;
+    int signature;
+    void *data;
+} py_code;
+
+/* -1 with MemoryError. */
+int py_kernel_publish(PyObject *kernel);
 
 /* The kernel half in _kernel.pxi: the type, and what sets the exception for a wrong number of arguments, or converts one. */
 extern PyTypeObject *py_kernel_type;

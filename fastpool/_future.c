@@ -53,7 +53,7 @@ static bool keep_free(py_future *future)
     return false;
 }
 #else
-enum { MOST_FREE = 1024 };
+enum { MOST_FREE = 4096 }; /* half a megabyte */
 static struct {
     py_future *first; /* linked by fn */
     int count;
@@ -231,7 +231,8 @@ static int future_clear(PyObject *self)
     py_future_drop_call(future);
     if (!has_scalars(future))
         Py_CLEAR(future->value);
-    Py_XDECREF(fp_exchange(&future->extras, NULL, fp_relaxed));
+    if (fp_load(&future->extras, fp_relaxed) != NULL)
+        Py_XDECREF(fp_exchange(&future->extras, NULL, fp_relaxed));
     clear_dict(self);
     return 0;
 }

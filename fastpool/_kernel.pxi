@@ -19,11 +19,13 @@ cdef extern from *:
         OFFSETOF_KERNEL_FN = offsetof(py_kernel_object, fn),
         OFFSETOF_KERNEL_SIGNATURE = offsetof(py_kernel_object, signature),
         OFFSETOF_KERNEL_DATA = offsetof(py_kernel_object, data),
+        OFFSETOF_KERNEL_CODE = offsetof(py_kernel_object, code),
     };
     """
     Py_ssize_t offsetof_kernel_fn "OFFSETOF_KERNEL_FN"
     Py_ssize_t offsetof_kernel_signature "OFFSETOF_KERNEL_SIGNATURE"
     Py_ssize_t offsetof_kernel_data "OFFSETOF_KERNEL_DATA"
+    Py_ssize_t offsetof_kernel_code "OFFSETOF_KERNEL_CODE"
 
 SIGNATURES = {fp_signatures[i].text.decode(): i for i in range(FP_SIGNATURES)}
 _DTYPES = {"d": _np.dtype(_np.float64), "f": _np.dtype(_np.float32), "q": _np.dtype(_np.int64)}
@@ -43,9 +45,10 @@ cdef class Kernel:
     name : str
         "module:function" where it has one, else a description.
     """
-    cdef fp_function fn               # the code; these three first, for C reads them there: py_kernel_object
+    cdef fp_function fn               # the code; these four first, for C reads them there: py_kernel_object
     cdef int signature_id             # its index in fp_signatures
     cdef void *data                   # what its last argument points to; NULL without user data
+    cdef void *code                   # the three once more, made by py_kernel_publish
     cdef int64_t job_ps               # what an element took the last time (fp_parallel.h); 0: unknown. C's alone, and atomic
     cdef object owner                 # keeps the code: capsule, ctypes function, ...
     cdef object library               # keeps the shared library that the code is in
@@ -56,6 +59,9 @@ cdef class Kernel:
     cdef readonly str origin          # "module:function" that brings it back, or None
     cdef readonly tuple dtypes        # of a NumPy inner loop: its inputs' and its output's; else None
     cdef tuple operands               # the same of every kernel that is for arrays
+
+    def __dealloc__(self):
+        free(self.code)
 
     def __init__(self):
         raise TypeError("a Kernel is made by fastpool.kernel()")
@@ -106,6 +112,7 @@ def make_kernel(address, str signature, owner, data, str name, str origin=None, 
     (<_LibraryHold>k.library).hold(<void *>k.fn)
     if data is not None:
         _set_data(k, data)
+    py_kernel_publish(k)
     return k
 
 
@@ -122,6 +129,7 @@ def rebind_kernel(Kernel k, data):
     """The same function with other user data."""
     other = _copy(k)
     _set_data(other, data)
+    py_kernel_publish(other)
     return other
 
 
@@ -129,6 +137,7 @@ def name_kernel(Kernel k, str origin):
     """The same function and data, found as "module:function", which brings back both."""
     other = _copy(k)
     other.name, other.origin, other.data_is_named = origin, origin, True
+    py_kernel_publish(other)
     return other
 
 
@@ -220,7 +229,8 @@ cdef int _check_layout() except -1:
     cdef Kernel k = Kernel.__new__(Kernel)
     if (<char *>&k.fn - <char *><PyObject *>k != offsetof_kernel_fn or
             <char *>&k.signature_id - <char *><PyObject *>k != offsetof_kernel_signature or
-            <char *>&k.data - <char *><PyObject *>k != offsetof_kernel_data):
+            <char *>&k.data - <char *><PyObject *>k != offsetof_kernel_data or
+            <char *>&k.code - <char *><PyObject *>k != offsetof_kernel_code):
         raise ImportError("fastpool: Kernel is not laid out as _bridge.h says")
     return 0
 

@@ -60,6 +60,7 @@ cdef extern from "_bridge.h":
     ctypedef struct py_future:
         pass
     int (*py_kernel_convert)(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar) except -1
+    int py_kernel_publish(object kernel) except -1
     object py_scalar_box(char type, fp_scalar scalar)
     ctypedef struct py_array_job:
         fp_elementwise work

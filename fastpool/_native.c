@@ -5,6 +5,8 @@
  */
 #include "_bridge.h"
 
+#include <stdlib.h>
+
 PyTypeObject *py_kernel_type;
 int (*py_kernel_refuse)(PyObject *kernel, Py_ssize_t count);
 int (*py_kernel_convert)(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar);
@@ -48,13 +50,25 @@ void py_native_fill(py_future *future, PyObject *kernel, const fp_scalar *scalar
     future->kind = PY_KERNEL;
     future->type = (uint8_t)fp_signatures[kernel_of(kernel)->signature].type;
     memcpy(future->scalars, scalars, sizeof future->scalars);
+    future->code = kernel_of(kernel)->code;
     future->fn = Py_NewRef(kernel); /* holds the code and the user data */
 }
 
 int py_native_run(py_future *future)
 {
-    py_kernel_object *kernel = kernel_of(future->fn);
-    fp_scalar result = fp_call_scalar((fp_signature)kernel->signature, kernel->fn, future->scalars, kernel->data);
+    const py_code *code = future->code;
+    fp_scalar result = fp_call_scalar((fp_signature)code->signature, code->fn, future->scalars, code->data);
     future->scalars[0] = result;
     return future->type == 'i' ? (int)result.i64 : 0;
+}
+
+int py_kernel_publish(PyObject *object)
+{
+    py_kernel_object *kernel = kernel_of(object);
+    void *memory = NULL;
+    if (posix_memalign(&memory, FP_CACHE_LINE, sizeof *kernel->code) != 0)
+        return PyErr_NoMemory(), -1;
+    kernel->code = memory;
+    *kernel->code = (py_code){.fn = kernel->fn, .signature = kernel->signature, .data = kernel->data};
+    return 0;
 }
