@@ -480,6 +480,19 @@ static void range_released(fp_parallel *parallel)
 static const fp_parallel_class batch_class = {.run = run_batch, .ended = range_ended, .released = range_released};
 static const fp_parallel_class range_class = {.run = run_range, .ended = range_ended, .released = range_released};
 
+/* What the function took the last time; functions may share an entry, and the one that has it not starts from nothing. */
+static fp_atomic(int64_t) *pace_of(fp_pool *pool, fp_range_function function)
+{
+    uintptr_t address = (uintptr_t)function;
+    unsigned entry = (unsigned)((address >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 58); /* 2^6 entries; Fibonacci hashing */
+    _Static_assert(FP_PACES == 64, "the hash has 6 bits");
+    if (fp_load(&pool->paces[entry].function, fp_relaxed) != address) {
+        fp_store(&pool->paces[entry].job_ps, INT64_C(0), fp_relaxed);
+        fp_store(&pool->paces[entry].function, address, fp_relaxed);
+    }
+    return &pool->paces[entry].job_ps;
+}
+
 /* A part for n > 0 jobs, added to the group. NULL when memory is short. */
 static group_range *make_range(fp_group *group, const fp_parallel_class *kind, int64_t n, int64_t grain, void *args)
 {
@@ -539,14 +552,24 @@ fp_submit_result fp_group_submit_range(fp_group *group, fp_range_function functi
     if (result != FP_SUBMIT_OK || n == 0)
         return result;
     group_range *range = make_range(group, &range_class, n, grain, arg);
-    if (range != NULL)
+    if (range != NULL) {
         range->range = function;
+        range->parallel.job_ps = pace_of(group->pool, function);
+    }
     return submit_range(group, range, place);
+}
+
+/* Where a second piece, which others could run meanwhile, does not have to wait long for the first. */
+static bool begins_here(fp_pool *pool, fp_range_function function, int64_t n, int64_t grain)
+{
+    int64_t first = grain > 0 ? grain : 1;
+    return fp_parallel_may_start_here(pool) &&
+           (first >= n || fp_parallel_is_short(fp_load(pace_of(pool, function), fp_relaxed), first));
 }
 
 fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function function, int64_t n, void *arg, int64_t grain)
 {
-    if (n == 0 || !fp_parallel_may_start_here(group->pool))
+    if (n == 0 || !begins_here(group->pool, function, n, grain))
         return fp_group_submit_range(group, function, n, arg, grain, FP_QUEUED);
     fp_submit_result result = fp_pool_look(group->pool);
     if (result != FP_SUBMIT_OK)
@@ -555,6 +578,7 @@ fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function functio
     if (range == NULL)
         return FP_SUBMIT_NO_MEMORY;
     range->range = function;
+    range->parallel.job_ps = pace_of(group->pool, function);
     if (fp_parallel_start_here(&range->parallel))
         drop_part(&range->part); /* the queue's reference, which it never had */
     else if (queue_range(group, range, FP_QUEUED) != FP_SUBMIT_OK)

@@ -81,7 +81,7 @@ typedef struct fp_pool_options {
     int64_t spin_ns; /* how long one idle worker may spin; 0: never */
 } fp_pool_options;
 
-enum { FP_MOST_WORKERS = 4096 };
+enum { FP_MOST_WORKERS = 4096, FP_PACES = 64 };
 
 typedef struct fp_pool {
     fp_queue queue;
@@ -111,6 +111,10 @@ typedef struct fp_pool {
     fp_atomic(uint64_t) ended_extra[FP_OUTCOMES];
     fp_atomic(uint64_t) rejected;
     fp_histogram duration_extra;
+    struct {
+        fp_atomic(uintptr_t) function; /* the last one that came to this entry */
+        fp_atomic(int64_t) job_ps;     /* see fp_parallel.h */
+    } paces[FP_PACES];
 
     fp_mutex lock;
     struct fp_worker **workers; /* options.max_workers places; [0, made) filled, never emptied before the end */

@@ -9,10 +9,11 @@ cdef dict _TYPES = {
 cdef dict _CASTABLE = {_np.dtype(name): number for name, number in _TYPES.items()}
 
 
-def _as_input(value, dtype, str name):
-    """`value` as an array whose elements the workers can read, or convert to `dtype`."""
+def _as_input(value, dtype, int i):
+    """Input i, `value`, as an array whose elements the workers can read, or convert to `dtype`."""
     if cnp.PyArray_CheckExact(value) and _is_ready(value, dtype):
         return value
+    name = f"input {i}"
     if isinstance(value, _np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, and a kernel knows no masks: fill it first")
     if type(value) in (bool, int, float, complex):
@@ -69,6 +70,20 @@ def _check_out(out, shape, dtype, inputs):
         if array is not out and not _is_apart(array, out) and not _is_same(array, out) and _overlap(array, out):
             raise ValueError(f"out overlaps input {i} partly; give the same array, or one apart from it")
     return out
+
+
+cdef bint _is_plain(list arrays, out, dtype) except -1:
+    """True where nothing can be wrong: `out` and the inputs have one shape and no gaps, and each input is `out` or apart from it.
+
+    _check_out looks at all that may be; this at what mostly is, without asking Python for anything.
+    """
+    if not (cnp.PyArray_CheckExact(out) and _is_ready(out, dtype) and cnp.PyArray_ISWRITEABLE(out)
+            and cnp.PyArray_IS_C_CONTIGUOUS(out)):
+        return False
+    for array in arrays:
+        if not cnp.PyArray_SAMESHAPE(array, out) or (array is not out and not _is_apart(array, out)):
+            return False
+    return True
 
 
 cdef bint _is_apart(cnp.ndarray array, cnp.ndarray out) noexcept:
@@ -156,9 +171,12 @@ def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wai
         raise TypeError(f"{k!r} takes {inputs} arrays, got {len(values)}")
     arrays = [None] * inputs  # filled in place: Cython 3.3's list comprehensions free an item twice when memory runs out
     for i in range(inputs):
-        arrays[i] = _as_input(values[i], k.operands[i], f"input {i}")
-    shape, dtype = _common_shape(arrays), k.operands[inputs]
-    out = _np.empty(shape, dtype) if out is None else _check_out(out, shape, dtype, arrays)
+        arrays[i] = _as_input(values[i], k.operands[i], i)
+    dtype = k.operands[inputs]
+    if out is None:
+        out = _np.empty(_common_shape(arrays), dtype)
+    elif not _is_plain(arrays, out, dtype):
+        out = _check_out(out, _common_shape(arrays), dtype, arrays)
     capsule = py_array_job_new(&job)
     _fill(job, k, arrays, out)
     if wait:

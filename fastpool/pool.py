@@ -271,13 +271,17 @@ class Pool(_core.Core, Executor):
         ...     pool.map_array(np.hypot, [3.0, 5.0], [4.0, 12.0])
         array([ 5., 13.])
         """
+        elements = 0 if grain is None else _grain(grain)
+        if progress is False and type(kernel) is Kernel:
+            return _core.submit_array(self, kernel, arrays, out, elements, True)
         _arguments.boolean(progress, "progress")
-        elements = _grain(grain)
         if isinstance(kernel, np.ufunc):
             return _ufuncs.map_array(self, kernel, arrays, out, elements, progress)
-        if not progress:
-            return _core.submit_array(self, _kernel(kernel), arrays, out, elements, True)
-        future = _core.submit_array(self, _kernel(kernel), arrays, out, elements, False)
+        return self._map_array_watched(_kernel(kernel), arrays, out, elements)
+
+    def _map_array_watched(self, kernel: Kernel, arrays: tuple[Any, ...], out: Any, elements: int) -> Any:
+        """With a progress bar."""
+        future = _core.submit_array(self, kernel, arrays, out, elements, False)
         try:
             _progress.watch(future, lambda: _core.elements_done(future), _core.elements_total(future), kernel.name)
             return future.result()
