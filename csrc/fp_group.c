@@ -567,7 +567,8 @@ static bool begins_here(fp_pool *pool, fp_range_function function, int64_t n, in
            (first >= n || fp_parallel_is_short(fp_load(pace_of(pool, function), fp_relaxed), first));
 }
 
-fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function function, int64_t n, void *arg, int64_t grain)
+fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function function, int64_t n, void *arg, int64_t grain,
+                                      int64_t until_ns)
 {
     if (n == 0 || !begins_here(group->pool, function, n, grain))
         return fp_group_submit_range(group, function, n, arg, grain, FP_QUEUED);
@@ -579,10 +580,15 @@ fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function functio
         return FP_SUBMIT_NO_MEMORY;
     range->range = function;
     range->parallel.job_ps = pace_of(group->pool, function);
-    if (fp_parallel_start_here(&range->parallel))
+    if (fp_parallel_start_here(&range->parallel)) {
         drop_part(&range->part); /* the queue's reference, which it never had */
-    else if (queue_range(group, range, FP_QUEUED) != FP_SUBMIT_OK)
+        return FP_SUBMIT_OK;
+    }
+    if (queue_range(group, range, FP_QUEUED) != FP_SUBMIT_OK)
         queue_range(group, range, FP_HERE); /* it has begun, so it is not refused any more */
+    else
+        fp_parallel_assist(&range->parallel, until_ns);
+    fp_parallel_stop_assisting(&range->parallel);
     return FP_SUBMIT_OK;
 }
 
@@ -639,6 +645,7 @@ static void help_range(helper *helper, fp_parallel *parallel)
         fp_parallel_help(parallel, helper->deadline_ns);
     else
         fp_parallel_assist(parallel, helper->deadline_ns);
+    fp_parallel_stop_assisting(parallel);
 }
 
 static void help_part(helper *helper, fp_part *part)

@@ -88,8 +88,10 @@ fp_submit_result fp_group_submit_batch(fp_group *group, fp_job_function function
 fp_submit_result fp_group_submit_range(fp_group *group, fp_range_function range, int64_t n, void *arg, int64_t grain,
                                        fp_group_place place);
 
-/* The same, to be waited for at once: the calling thread may begin by itself, and then nothing is refused any more. */
-fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function range, int64_t n, void *arg, int64_t grain);
+/* The same, to be waited for at once: the calling thread may begin by itself, and then nothing is refused any more; and go on
+ * until then. */
+fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function range, int64_t n, void *arg, int64_t grain,
+                                      int64_t until_ns);
 
 /* Before sleeping: seals what is open, cancels the rest if that was asked for, and runs of it what this thread may until then. */
 void fp_group_help(fp_group *group, int64_t deadline_ns);

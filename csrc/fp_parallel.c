@@ -54,6 +54,7 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
     parallel->job_ps = NULL;
     parallel->pool = pool;
     parallel->kind = kind;
+    parallel->assisted = false;
 }
 
 static int64_t next_grain(way *way, int64_t took_ns)
@@ -133,6 +134,14 @@ static void note_job_ps(way *way, int64_t took_ns)
         fp_store(way->parallel->job_ps, (took_ns < most_ns ? took_ns : most_ns - 1) * PS / way->jobs + 1, fp_relaxed);
 }
 
+/* With this thread. */
+static bool are_too_many(fp_pool *pool)
+{
+    uint32_t assisting = fp_load(&pool->assisting, fp_relaxed);
+    return fp_load(&pool->awake, fp_relaxed) + assisting > pool->options.max_workers ||
+           fp_awake_count() + assisting > pool->usable_cpus;
+}
+
 /* Counts what was done since the last time, and sets the pace by it. */
 static void measure(way *way)
 {
@@ -144,7 +153,7 @@ static void measure(way *way)
     if (way->role == ALONE)
         way->enough = worth_waking(way, took_ns, now_ns);
     else if (way->role == ASSISTING)
-        way->enough = !fp_parallel_may_assist(way->parallel->pool);
+        way->enough = are_too_many(way->parallel->pool);
     if (now_ns >= way->until_ns)
         way->enough = true;
     start_measuring(way, now_ns);
@@ -249,8 +258,10 @@ static void take_part_here(fp_parallel *parallel, role role, int64_t until_ns)
 
 bool fp_parallel_may_assist(fp_pool *pool)
 {
+    uint32_t assisting = fp_load(&pool->assisting, fp_relaxed);
     return pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 &&
-           fp_load(&pool->awake, fp_relaxed) < pool->options.max_workers && fp_awake_count() < pool->usable_cpus;
+           fp_load(&pool->awake, fp_relaxed) + assisting < pool->options.max_workers &&
+           fp_awake_count() + assisting < pool->usable_cpus;
 }
 
 bool fp_parallel_may_start_here(fp_pool *pool)
@@ -266,15 +277,41 @@ bool fp_parallel_is_short(int64_t job_ps, int64_t jobs)
     return job_ps > 0 && job_ps <= WORTH_WAKING_NS * INT64_C(1000) / jobs;
 }
 
+/* Of a worker of the pool nothing has to be said: it is counted as awake. */
+static void start_assisting(fp_parallel *parallel)
+{
+    fp_worker *worker = fp_worker_current();
+    if (parallel->assisted || (worker != NULL && worker->pool == parallel->pool))
+        return;
+    parallel->assisted = true;
+    fp_fetch_add(&parallel->pool->assisting, 1, fp_seq_cst);
+}
+
+void fp_parallel_stop_assisting(fp_parallel *parallel)
+{
+    fp_pool *pool = parallel->pool;
+    if (!parallel->assisted)
+        return;
+    parallel->assisted = false;
+    fp_fetch_sub(&pool->assisting, 1, fp_seq_cst);
+    if (!fp_pool_is_empty(pool)) /* for the sake of this thread somebody may have been left asleep */
+        fp_pool_wake(pool);
+}
+
 bool fp_parallel_start_here(fp_parallel *parallel)
 {
+    start_assisting(parallel);
     take_part_here(parallel, ALONE, FP_FOREVER);
-    return fp_load(&parallel->unfinished, fp_relaxed) == 0; /* nobody else has any of it */
+    if (fp_load(&parallel->unfinished, fp_relaxed) != 0)
+        return false;
+    fp_parallel_stop_assisting(parallel); /* nobody else has any of it */
+    return true;
 }
 
 void fp_parallel_finish_here(fp_parallel *parallel)
 {
     take_part_here(parallel, FINISHING, FP_FOREVER);
+    fp_parallel_stop_assisting(parallel);
 }
 
 void fp_parallel_help(fp_parallel *parallel, int64_t until_ns)
@@ -284,8 +321,10 @@ void fp_parallel_help(fp_parallel *parallel, int64_t until_ns)
 
 void fp_parallel_assist(fp_parallel *parallel, int64_t until_ns)
 {
-    if (fp_parallel_may_assist(parallel->pool) && fp_os_now_ns() < until_ns)
-        take_part_here(parallel, ASSISTING, until_ns);
+    if (fp_os_now_ns() >= until_ns || !(parallel->assisted || fp_parallel_may_assist(parallel->pool)))
+        return;
+    start_assisting(parallel);
+    take_part_here(parallel, ASSISTING, until_ns);
 }
 
 int64_t fp_parallel_cancel(fp_parallel *parallel)

@@ -70,6 +70,7 @@ typedef struct fp_parallel {
                                     * live until the last job has ended */
     fp_pool *pool;
     const fp_parallel_class *kind;
+    bool assisted; /* of the thread that waits for it: it counts as assisting */
 } fp_parallel;
 
 /* n: 0 .. FP_RANGE_MOST. */
@@ -87,7 +88,8 @@ bool fp_parallel_may_assist(fp_pool *pool);
 /* Whether a first piece of so many jobs is over before a worker would have been woken, by what is known of them. */
 bool fp_parallel_is_short(int64_t job_ps, int64_t jobs);
 
-/* Begins on the calling thread, before it is queued. True when all jobs have ended; else queue it. */
+/* Begins on the calling thread, before it is queued. True when all jobs have ended; else queue it. The thread counts as
+ * assisting from then on. */
 bool fp_parallel_start_here(fp_parallel *parallel);
 
 /* Runs the rest on the calling thread, if it could not be queued. */
@@ -97,6 +99,9 @@ void fp_parallel_finish_here(fp_parallel *parallel);
  * pieces; and fp_parallel_help runs one piece at least. */
 void fp_parallel_help(fp_parallel *parallel, int64_t until_ns);
 void fp_parallel_assist(fp_parallel *parallel, int64_t until_ns);
+
+/* After start_here or assist, before the thread sleeps: it assists no more. */
+void fp_parallel_stop_assisting(fp_parallel *parallel);
 
 /* Lets no further job start, and counts those as cancelled; how many. */
 int64_t fp_parallel_cancel(fp_parallel *parallel);

@@ -102,6 +102,7 @@ typedef struct fp_pool {
     fp_eventcount ended;                   /* callers that wait for the last worker to leave */
     fp_atomic(uint32_t) idle_rounds;       /* raised when something may have become idle: the data of `idle` */
     fp_atomic(uint32_t) awake;             /* workers not parked */
+    fp_atomic(uint32_t) assisting;         /* threads that are no workers and run pieces of ranges meanwhile (fp_parallel.h) */
     fp_atomic(uint32_t) setting_up;        /* workers in host.worker_start */
     fp_atomic(uint32_t) references;        /* the owner's, and one a worker */
     uint32_t usable_cpus;

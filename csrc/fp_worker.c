@@ -44,13 +44,34 @@ void fp_worker_free(fp_worker *worker)
 
 /* Gives `searching` up, having found work, and sees to it that the next worker looks if there is more: those who
  * submitted while it was held have woken nobody. */
-static void found_work(fp_worker *worker, bool more)
+static void found_work(fp_worker *worker)
 {
     if (!worker->searching)
         return;
     worker->searching = false;
     fp_store(&worker->pool->searching, 0, fp_seq_cst);
-    if (more || !fp_pool_is_empty(worker->pool))
+    if (!fp_pool_is_empty(worker->pool))
+        fp_pool_wake(worker->pool);
+}
+
+/* A range is work for all; but where a thread that waits for it runs pieces of it too, they may be as many as there are places
+ * and CPUs. One more would only be in the others' way: on two CPUs three threads are slower than two, and a worker that was
+ * woken where another runs can stay there for some milliseconds. That thread wakes who is needed when it stops. */
+static bool range_has_enough(fp_pool *pool)
+{
+    uint32_t most = pool->options.max_workers, assisting = fp_load(&pool->assisting, fp_seq_cst);
+    return assisting != 0 && most <= pool->usable_cpus && fp_load(&pool->awake, fp_relaxed) + assisting >= most &&
+           fp_overflow_count(&pool->overflow) == 0 && !fp_ring_holds_more(&pool->queue.ready, 1);
+}
+
+/* As found_work, of a range, which stays at the head. */
+static void found_range(fp_worker *worker)
+{
+    if (!worker->searching)
+        return;
+    worker->searching = false;
+    fp_store(&worker->pool->searching, 0, fp_seq_cst);
+    if (!range_has_enough(worker->pool))
         fp_pool_wake(worker->pool);
 }
 
@@ -128,7 +149,7 @@ static void serve_single(fp_worker *worker, fp_queue_head head)
     if (!fp_queue_take(&worker->pool->queue, head, &job))
         return;
     fp_eventcount_notify_one(&worker->pool->room);
-    found_work(worker, false);
+    found_work(worker);
     if (is_broken(worker))
         discard_job(worker, &job);
     else
@@ -153,7 +174,7 @@ static void serve_range(fp_worker *worker, fp_queue_head head)
     if (fp_queue_is_head(queue, head)) {
         worker->range_head = head;
         worker->range_open = true;
-        found_work(worker, true); /* a range is work for all */
+        found_range(worker);
         if (is_broken(worker)) {
             discard_job(worker, &job);
         } else {

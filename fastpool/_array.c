@@ -219,14 +219,16 @@ static int take_part(fp_parallel *parallel)
         fp_parallel_assist(parallel, until_ns);
         if (PyErr_CheckSignals() < 0)
             return -1;
-    } while (fp_os_now_ns() >= until_ns && fp_range_left(&parallel->range) > 0);
+    } while (fp_os_now_ns() >= until_ns && fp_range_left(&parallel->range) > 0 && parallel->assisted);
     return 0;
 }
 
 /* Waits for a queued job, and takes part in it if `assist`. 0, or -1 with an exception. */
 static int await(py_future *future, fp_parallel *parallel, bool assist)
 {
-    if ((assist && take_part(parallel) < 0) || py_future_wait(future, FP_FOREVER) < 0) {
+    int interrupted = assist && take_part(parallel) < 0;
+    fp_parallel_stop_assisting(parallel);
+    if (interrupted || py_future_wait(future, FP_FOREVER) < 0) {
         PyObject *interruption = py_take_exception();
         fp_parallel_cancel(parallel); /* what has not begun does not begin any more */
         PyErr_SetObject((PyObject *)Py_TYPE(interruption), interruption);

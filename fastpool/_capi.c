@@ -59,6 +59,12 @@ static int check_signals(void)
     return raised;
 }
 
+/* When a thread that waits must look up for signals. */
+static int64_t look_up_ns(int64_t deadline_ns)
+{
+    return py_on_main_thread() ? py_slice_until(deadline_ns) : deadline_ns;
+}
+
 /* ---- submitting, and a full queue ---- */
 
 /* What is being submitted: a job, a batch or a range. */
@@ -239,7 +245,7 @@ static fastpool_result api_parallel_for(fastpool_pool *pool, fastpool_range rang
     if (group == NULL)
         return FASTPOOL_NO_MEMORY;
     submission it = {.group = group, .range = range, .arg = arg, .count = n, .grain = grain};
-    fp_submit_result begun = fp_group_begin_range(group, range, n, arg, grain);
+    fp_submit_result begun = fp_group_begin_range(group, range, n, arg, grain, look_up_ns(FP_FOREVER));
     fastpool_result result = begun == FP_SUBMIT_FULL ? submit_when_full(&it) : result_of(begun);
     if (result == FASTPOOL_OK)
         result = api_wait((fastpool_group *)group, FASTPOOL_FOREVER);

@@ -89,7 +89,7 @@ __attribute__((unused)) static fp_submit_result group_begin_range(fp_group *grou
                                                                   void *arg, int64_t grain)
 {
     fp_submit_result result;
-    while ((result = fp_group_begin_range(group, range, n, arg, grain)) == FP_SUBMIT_FULL)
+    while ((result = fp_group_begin_range(group, range, n, arg, grain, FP_FOREVER)) == FP_SUBMIT_FULL)
         fp_pool_wait_for_room(group->pool, FP_FOREVER);
     return result;
 }

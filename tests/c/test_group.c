@@ -70,7 +70,7 @@ static void nothing_to_run(void)
     group_wait(group); /* nothing at all */
     CHECK(fp_group_submit_batch(group, tally_job, NULL, 4, 0, FP_QUEUED) == FP_SUBMIT_OK);
     CHECK(fp_group_submit_range(group, tally_range, 0, NULL, 0, FP_QUEUED) == FP_SUBMIT_OK);
-    CHECK(fp_group_begin_range(group, tally_range, 0, NULL, 1) == FP_SUBMIT_OK);
+    CHECK(fp_group_begin_range(group, tally_range, 0, NULL, 1, FP_FOREVER) == FP_SUBMIT_OK);
     CHECK(fp_group_submit_range(group, tally_range, 0, NULL, 0, FP_HERE) == FP_SUBMIT_OK);
     CHECK(fp_group_submit_batch(group, tally_job, NULL, 4, 0, FP_BEYOND) == FP_SUBMIT_OK);
     group_wait(group);
@@ -88,7 +88,7 @@ static void grains(int64_t grain)
     CHECK(fp_group_submit_range(group, tally_range, tally.n, &tally, grain, FP_QUEUED) == FP_SUBMIT_OK);
     group_wait(group);
     tally_check(&tally, 1);
-    CHECK(fp_group_begin_range(group, tally_range, tally.n, &tally, grain) == FP_SUBMIT_OK);
+    CHECK(fp_group_begin_range(group, tally_range, tally.n, &tally, grain, FP_FOREVER) == FP_SUBMIT_OK);
     group_wait(group);
     tally_check(&tally, 1);
     group_end(group);
@@ -253,7 +253,7 @@ static int run_nested_for(int64_t begin, int64_t end, void *arg)
     for (int64_t i = begin; i < end; i++) {
         struct nested_for inner = {.pool = nest->pool, .depth = nest->depth - 1};
         fp_group *group = new_group(nest->pool);
-        CHECK(fp_group_begin_range(group, run_nested_for, CHILDREN, &inner, i % 2) == FP_SUBMIT_OK);
+        CHECK(fp_group_begin_range(group, run_nested_for, CHILDREN, &inner, i % 2, FP_FOREVER) == FP_SUBMIT_OK);
         group_end(group);
         CHECK(fp_load(&inner.leaves, fp_relaxed) > 0);
         fp_fetch_add(&nest->leaves, fp_load(&inner.leaves, fp_relaxed), fp_relaxed);
@@ -267,7 +267,7 @@ static void nested_loops_end(uint32_t workers)
     for (int64_t round = test_rounds(40); round > 0; round--) {
         struct nested_for nest = {.pool = pool, .depth = 3};
         fp_group *group = new_group(pool);
-        CHECK(fp_group_begin_range(group, run_nested_for, 4, &nest, 1) == FP_SUBMIT_OK);
+        CHECK(fp_group_begin_range(group, run_nested_for, 4, &nest, 1, FP_FOREVER) == FP_SUBMIT_OK);
         group_end(group);
         CHECK_EQUAL(fp_load(&nest.leaves, fp_relaxed), 4 * 4 * 4 * 4);
     }
@@ -502,8 +502,8 @@ static void cancelled_where_it_is_run(void)
     wait_until_idle(pool);
     while (!fp_parallel_may_start_here(pool)) /* until a worker has gone to sleep */
         sched_yield();
-    CHECK(fp_group_begin_range(group, stop_its_group_in_a_range, JOBS, group, 1) == FP_SUBMIT_OK);
-    CHECK(fp_group_begin_range(group, tally_range, JOBS, &tally, 1) == FP_SUBMIT_OK); /* not one of it */
+    CHECK(fp_group_begin_range(group, stop_its_group_in_a_range, JOBS, group, 1, FP_FOREVER) == FP_SUBMIT_OK);
+    CHECK(fp_group_begin_range(group, tally_range, JOBS, &tally, 1, FP_FOREVER) == FP_SUBMIT_OK); /* not one of it */
     group_wait(group);
     CHECK_EQUAL(tally_sum(&tally), 1);
     check_ended(pool, 1 + 1 + 1, 0, JOBS - 1 + JOBS + 1 + JOBS - 1 + JOBS);
@@ -705,7 +705,7 @@ static void broken_pool_frees_the_waiter(uint32_t workers, uint32_t capacity)
         tally_check(&tally, 0);
         CHECK(fp_group_submit(group, tally_job, (void *)tally.ran) == FP_SUBMIT_BROKEN);
         CHECK(fp_group_submit_range(group, tally_range, JOBS, &tally, 1, FP_QUEUED) == FP_SUBMIT_BROKEN);
-        CHECK(fp_group_begin_range(group, tally_range, JOBS, &tally, 1) == FP_SUBMIT_BROKEN);
+        CHECK(fp_group_begin_range(group, tally_range, JOBS, &tally, 1, FP_FOREVER) == FP_SUBMIT_BROKEN);
         threads_join(&breaker);
         group_end(group);
         check_ended(pool, 0, 0, 2 * JOBS);
