@@ -191,7 +191,7 @@ def test_a_loop_crosses_the_bound_of_int32(make_pool: MakePool, tmp_path: Path, 
     pool = make_pool(workers)
     assert pool.map_array(mark, mapped, out=mapped) is mapped
     assert seen[0] == FAR
-    assert seen[1] < 10_000
+    assert seen[1] < 1_000_000  # pieces grew, though a new page of the file may take long
     assert mapped[0] & 1
     assert mapped[FAR - 1] & 2
     grain = 2**28 + 12_345
