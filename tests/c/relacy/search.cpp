@@ -218,6 +218,7 @@ static uint64_t fp_clock_ticks(void)
 }
 
 #define FP_BACKOFF_H
+static void fp_cpu_pause(void) {}
 static void fp_backoff(unsigned *)
 {
     rl::yield(1, $);
