@@ -100,7 +100,7 @@ enum {
 /* What a future's job is made of. It stays for the future's life. */
 enum {
     PY_CALLABLE, /* fn(*args, **kwargs) */
-    PY_KERNEL,   /* one native job on scalars, which are `scalars`; fn is the kernel */
+    PY_KERNEL,   /* one native job on scalars, which are `scalars`; `code` is the kernel's */
     PY_ELEMENT,  /* one of many native jobs: `many` and `index`; fn is the capsule of `many` */
     PY_CARRIER,  /* seen by nobody: what the queue holds for those; fn is the capsule */
     PY_ARRAY,    /* a native job for each element: fn is the capsule of a py_array_job, args what else must live, until it fails */
@@ -120,8 +120,10 @@ typedef struct py_future {
     uint8_t kind;       /* PY_CALLABLE, PY_KERNEL, PY_ARRAY */
     uint8_t generation; /* fp_os_fork_generation when it was made */
     py_pool *core;      /* followed only while the job has not ended; NULL in a future that a user made */
-    PyObject *fn;       /* see kind; until run */
-    const struct py_code *code; /* PY_KERNEL: of fn */
+    union {
+        PyObject *fn;               /* see kind; until run */
+        const struct py_code *code; /* PY_KERNEL: of the kernel, and a reference to that */
+    };
     union {
         struct {
             PyObject *args; /* see arg_count; after a failure: the traceback to raise with */
@@ -261,7 +263,14 @@ typedef struct py_code {
     fp_aligned fp_function fn;
     int signature;
     void *data;
+    PyObject *kernel; /* borrowed: it owns this */
 } py_code;
+
+/* What the future holds by fn or code, borrowed; NULL when it has let go of it. */
+static inline PyObject *py_future_fn(py_future *future)
+{
+    return future->kind == PY_KERNEL && future->code != NULL ? future->code->kernel : future->fn;
+}
 
 /* -1 with MemoryError. */
 int py_kernel_publish(PyObject *kernel);

@@ -155,7 +155,7 @@ static int future_traverse(PyObject *self, visitproc visit, void *arg)
 {
     py_future *future = (py_future *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(future->fn);
+    Py_VISIT(py_future_fn(future));
     if (!has_scalars(future)) {
         Py_VISIT(future->args);
         Py_VISIT(future->value);
@@ -174,11 +174,18 @@ static PyObject *take(PyObject **place)
     return taken;
 }
 
+static PyObject *take_fn(py_future *future)
+{
+    PyObject *fn = py_future_fn(future);
+    future->fn = NULL;
+    return fn;
+}
+
 void py_future_drop_call(py_future *future)
 {
     PyObject *fn, *args = NULL, *kwargs = NULL;
     Py_BEGIN_CRITICAL_SECTION(future);
-    fn = take(&future->fn);
+    fn = take_fn(future);
     if (!has_scalars(future))
         args = take(&future->args);
     if (future->kind == PY_CALLABLE)
@@ -195,7 +202,7 @@ void py_future_drop_owners(py_future *future)
     if (py_future_phase(future) < PY_FINISHED)
         return; /* somebody who waits for it runs it just now: it keeps them for its life */
     Py_BEGIN_CRITICAL_SECTION(future);
-    fn = take(&future->fn);
+    fn = take_fn(future);
     if (future->kind == PY_ARRAY && py_future_phase(future) != PY_FAILED)
         args = take(&future->args);
     Py_END_CRITICAL_SECTION();

@@ -49,10 +49,10 @@ static void fail(py_future *future)
         fp_fetch_add(&core->panics, UINT64_C(1), fp_relaxed);
     if (future->posted) {
         fp_worker *worker = fp_worker_current();
-        PyObject *none = PyObject_CallMethod(core->hooks, "job_failed", "OOi", future->fn, exception,
+        PyObject *none = PyObject_CallMethod(core->hooks, "job_failed", "OOi", py_future_fn(future), exception,
                                              worker != NULL ? (int)worker->id : -1);
         if (none == NULL) /* the hook logs and swallows what handlers raise; this is out of memory, or the like */
-            PyErr_WriteUnraisable(future->fn);
+            PyErr_WriteUnraisable(py_future_fn(future));
         Py_XDECREF(none);
     }
     py_future_drop_call(future);

@@ -394,6 +394,8 @@ static py_future *make_future(py_pool *core, PyObject *capsule, int kind)
 static PyObject *make_futures(py_pool *core, PyObject *capsule, py_many *many)
 {
     PyObject *futures = PyList_New((Py_ssize_t)many->parallel.range.n);
+    if (futures != NULL) /* or the collector, which counts the futures, would walk through the list again and again */
+        PyObject_GC_UnTrack(futures);
     for (int64_t i = 0; futures != NULL && i < many->parallel.range.n; i++) {
         py_future *future = make_future(core, capsule, PY_ELEMENT);
         if (future == NULL) {
@@ -404,6 +406,8 @@ static PyObject *make_futures(py_pool *core, PyObject *capsule, py_many *many)
         future->index = i;
         PyList_SET_ITEM(futures, (Py_ssize_t)i, (PyObject *)future);
     }
+    if (futures != NULL)
+        PyObject_GC_Track(futures);
     return futures;
 }
 

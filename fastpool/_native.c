@@ -51,7 +51,7 @@ void py_native_fill(py_future *future, PyObject *kernel, const fp_scalar *scalar
     future->type = (uint8_t)fp_signatures[kernel_of(kernel)->signature].type;
     memcpy(future->scalars, scalars, sizeof future->scalars);
     future->code = kernel_of(kernel)->code;
-    future->fn = Py_NewRef(kernel); /* holds the code and the user data */
+    Py_INCREF(kernel); /* holds the code and the user data */
 }
 
 int py_native_run(py_future *future)
@@ -69,6 +69,7 @@ int py_kernel_publish(PyObject *object)
     if (posix_memalign(&memory, FP_CACHE_LINE, sizeof *kernel->code) != 0)
         return PyErr_NoMemory(), -1;
     kernel->code = memory;
-    *kernel->code = (py_code){.fn = kernel->fn, .signature = kernel->signature, .data = kernel->data};
+    *kernel->code = (py_code){.fn = kernel->fn, .signature = kernel->signature, .data = kernel->data,
+                               .kernel = object};
     return 0;
 }
