@@ -79,6 +79,7 @@ def test_arrays_that_the_user_has_dropped_live_while_a_job_runs(single: fastpool
     assert [ref() is None for ref in gone] == [True, True]
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")  # of NumPy 2.5, which means to take it away
 def test_a_view_may_be_given_other_strides_while_a_job_has_it(single: fastpool.Pool) -> None:
     """The job has its own idea of the array from when it was submitted."""
     x, out = np.arange(12.0), np.zeros(12)
