@@ -73,7 +73,7 @@ def _check_out(out, shape, dtype, inputs):
 
 
 cdef bint _is_plain(list arrays, out, dtype) except -1:
-    """True where nothing can be wrong: `out` and the inputs have one shape and no gaps, and each input is `out` or apart from it.
+    """True where nothing can be wrong: `out` and inputs have one shape and no gaps, and each input is `out` or apart from it.
 
     _check_out looks at all that may be; this at what mostly is, without asking Python for anything.
     """
