@@ -273,7 +273,8 @@ def test_while_producers_submit_each_job_is_accepted_or_refused_and_each_accepte
         assert metrics.jobs_submitted == ended(metrics) >= len(producers.futures) + sum(producers.posted)
         if not cancel_futures:
             assert len(producers.ran) == sum(producers.posted)
-            assert metrics.jobs_cancelled == 0
+            # Of a submit_many that was refused half-way, what had not started.
+            assert metrics.jobs_cancelled <= len(producers.finishes)
 
 
 def test_a_pool_may_be_shut_down_before_it_ever_ran() -> None:
