@@ -419,6 +419,9 @@ PyObject *py_many_submit(py_pool *core, PyObject *capsule);
 /* Of a future of kind PY_ELEMENT: whether it has ended; detached. */
 bool py_element_has_ended(py_future *future);
 
+/* The phase that it is in, as far as one sees without ending it. */
+int py_element_look(py_future *future);
+
 /* Sleeps until it may have ended; detached. Runs what nobody has begun; attached. */
 void py_element_sleep(py_future *future, int64_t until_ns);
 void py_element_help(py_future *future);

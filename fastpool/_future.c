@@ -783,9 +783,16 @@ static PyObject *get_callbacks(PyObject *self, void *unused)
 static PyObject *get_state(PyObject *self, void *unused)
 {
     (void)unused;
-    int phase = py_future_phase((py_future *)self);
-    if (fp_load(&((py_future *)self)->state, fp_acquire) & PY_ANNOUNCING)
-        phase = PY_RUNNING;
+    py_future *future = (py_future *)self;
+    uint32_t state = fp_load(&future->state, fp_acquire);
+    int phase = state & PY_ANNOUNCING ? PY_RUNNING : (int)(state & PY_PHASE);
+    /* One of many that has ended is announced by who finds out first, and that must not be this thread here: it may hold the
+     * condition, and count on it that no state changes from one look to the next. */
+    if (future->kind == PY_ELEMENT && (state & PY_PHASE) < PY_FINISHED) {
+        phase = py_element_look(future);
+        if (phase >= PY_FINISHED && (state & PY_EXTRAS))
+            phase = PY_RUNNING;
+    }
     return Py_NewRef(state_names[phase]);
 }
 

@@ -204,6 +204,11 @@ static int phase_now(py_future *future)
     return fp_load(&many_in(future)->words[block_in(future)], fp_acquire) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
 }
 
+int py_element_look(py_future *future)
+{
+    return phase_now(future);
+}
+
 /* Ends the future as what it has found out, unless somebody else who has found out does it just now. */
 static int settle(py_future *future, int phase)
 {

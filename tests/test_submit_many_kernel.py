@@ -382,7 +382,7 @@ def test_callbacks_are_added_from_many_threads_while_calls_end(pool: fastpool.Po
     assert len(seen) == 4 * len(futures)
 
 
-def test_the_standard_waits_take_them_at_any_time(pool: fastpool.Pool) -> None:
+def check_the_standard_waits(pool: fastpool.Pool) -> None:
     with Held(pool, pool._max_workers):
         futures = pool.submit_many(kernels.identity, np.arange(500.0))
         assert concurrent.futures.wait(futures, 0).done == set()
@@ -394,6 +394,11 @@ def test_the_standard_waits_take_them_at_any_time(pool: fastpool.Pool) -> None:
     assert len(firsts().done) >= 1
     assert concurrent.futures.wait(futures).not_done == set()
     assert len(list(concurrent.futures.as_completed(futures))) == 500
+
+
+def test_the_standard_waits_take_them_at_any_time(pool: fastpool.Pool) -> None:
+    for _ in range(20):  # that no state changes while they hold the conditions shows now and then only
+        check_the_standard_waits(pool)
 
 
 def test_the_standard_wait_sees_cancelled_ones(single: fastpool.Pool) -> None:
