@@ -294,7 +294,9 @@ void fp_parallel_stop_assisting(fp_parallel *parallel)
         return;
     parallel->assisted = false;
     fp_fetch_sub(&pool->assisting, 1, fp_seq_cst);
-    if (!fp_pool_is_empty(pool)) /* for the sake of this thread somebody may have been left asleep */
+    /* For the sake of this thread somebody may have been left asleep. But not for a record that is spent: who has been woken
+     * for it takes it off. */
+    if (fp_range_left(&parallel->range) > 0 || fp_pool_holds_more(pool))
         fp_pool_wake(pool);
 }
 

@@ -147,6 +147,11 @@ bool fp_pool_is_empty(fp_pool *pool)
     return fp_overflow_count(&pool->overflow) == 0 && !fp_queue_peek(&pool->queue, &head);
 }
 
+bool fp_pool_holds_more(fp_pool *pool)
+{
+    return fp_overflow_count(&pool->overflow) != 0 || fp_ring_holds_more(&pool->queue.ready, 1);
+}
+
 void fp_pool_wake(fp_pool *pool)
 {
     uint32_t most = pool->options.max_workers;

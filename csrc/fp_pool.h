@@ -210,6 +210,7 @@ void fp_pool_close_range(fp_pool *pool, fp_queue_head head);
 void fp_pool_leave_range(fp_pool *pool, fp_queue_head head, const fp_started *job, struct fp_worker *worker);
 void fp_pool_wake(fp_pool *pool);
 bool fp_pool_is_empty(fp_pool *pool);
+bool fp_pool_holds_more(fp_pool *pool); /* than the one at the head */
 void fp_pool_break(fp_pool *pool);
 void fp_pool_told_idle(fp_pool *pool);
 

@@ -61,7 +61,7 @@ static bool range_has_enough(fp_pool *pool)
 {
     uint32_t most = pool->options.max_workers, assisting = fp_load(&pool->assisting, fp_seq_cst);
     return assisting != 0 && most <= pool->usable_cpus && fp_load(&pool->awake, fp_relaxed) + assisting >= most &&
-           fp_overflow_count(&pool->overflow) == 0 && !fp_ring_holds_more(&pool->queue.ready, 1);
+           !fp_pool_holds_more(pool);
 }
 
 /* As found_work, of a range, which stays at the head. */
