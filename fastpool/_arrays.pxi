@@ -2,6 +2,8 @@
 #
 # Journey: [SUBMIT] -> ring -> worker -> kernel -> completion. All that can be wrong with the arrays is found here, before
 # anything runs. Inputs of another type stay as they are: the workers convert them, a piece at a time (csrc/fp_cast.h).
+import sys as _sys
+
 cdef dict _TYPES = {
     "?": FP_BOOL, "i1": FP_I8, "u1": FP_U8, "i2": FP_I16, "u2": FP_U16, "i4": FP_I32, "u4": FP_U32, "i8": FP_I64, "u8": FP_U64,
     "f2": FP_F16, "f4": FP_F32, "f8": FP_F64, "c8": FP_C64, "c16": FP_C128,
@@ -9,12 +11,18 @@ cdef dict _TYPES = {
 cdef dict _CASTABLE = {_np.dtype(name): number for name, number in _TYPES.items()}
 
 
+def is_masked(value):
+    """Whether it is a masked array. Without importing numpy.ma, which NumPy itself does on first use only."""
+    masked = getattr(_sys.modules.get("numpy.ma"), "MaskedArray", None)
+    return masked is not None and isinstance(value, masked)
+
+
 def _as_input(value, dtype, int i):
     """Input i, `value`, as an array whose elements the workers can read, or convert to `dtype`."""
     if cnp.PyArray_CheckExact(value) and _is_ready(value, dtype):
         return value
     name = f"input {i}"
-    if isinstance(value, _np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{name} is a masked array, and a kernel knows no masks: fill it first")
     if type(value) in (bool, int, float, complex):
         return _weak_scalar(value, dtype, name)
@@ -54,7 +62,7 @@ cdef fp_cast _find_cast(cnp.ndarray array, dtype) except? NULL:
 def _check_out(out, shape, dtype, inputs):
     if not isinstance(out, _np.ndarray):
         raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
-    if isinstance(out, _np.ma.MaskedArray):
+    if is_masked(out):
         raise TypeError("out is a masked array, and a kernel knows no masks: give its data")
     if not _is_ready(out, dtype):
         if out.dtype != dtype or not out.dtype.isnative:

@@ -26,7 +26,7 @@ def submit_many(Core pool, Kernel k, tuple iterables):
 
 cdef int _check_array(array, int i) except -1:
     """Of arrays that NumPy would convert element by element after all, with a warning at most."""
-    if isinstance(array, _np.ma.MaskedArray):
+    if is_masked(array):
         raise TypeError(f"iterable {i} is a masked array, and a kernel knows no masks: fill it first")
     if array.ndim != 1:
         raise TypeError(f"iterable {i} must be an array of one dimension, with a number for each job, not of {array.ndim}")

@@ -57,7 +57,7 @@ _PLAIN_WRAPS = (np.ndarray.__array_wrap__, np.generic.__array_wrap__, np.memmap.
 def _refuse_what_would_be_lost(value: Any, name: str) -> None:
     """A type with ufuncs of its own has units, labels or a mask; its bare numbers may give a result that looks right."""
     kind = type(value)
-    if isinstance(value, np.ma.MaskedArray):
+    if _core.is_masked(value):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; give its data, or filled() of it")
     if getattr(kind, "__array_ufunc__", np.ndarray.__array_ufunc__) is not np.ndarray.__array_ufunc__:
         raise TypeError(f"{name} is a {kind.__name__}, whose own __array_ufunc__ would not be used; give a plain array")
