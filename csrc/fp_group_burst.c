@@ -25,12 +25,8 @@ enum { FEW = 16, MOST_LULL = 64 };
 
 static void note(burst_way *way, fp_outcome outcome, uint32_t jobs, uint64_t ticks_a_job)
 {
-    if (jobs == 0)
-        return;
     if (way->worker != NULL)
         fp_worker_note(way->worker, outcome, jobs, ticks_a_job * jobs);
-    else if (outcome == FP_CANCELLED)
-        fp_pool_note(way->part->part.group->pool, outcome, jobs);
     else
         fp_pool_note_run(way->part->part.group->pool, outcome, jobs, ticks_a_job);
 }

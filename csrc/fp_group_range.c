@@ -123,18 +123,11 @@ fp_submit_result fp_group_submit_range(fp_group *group, fp_range_function functi
     return submit_range(group, range, place);
 }
 
-/* Where a second piece, which others could run meanwhile, does not have to wait long for the first. */
-static bool begins_here(fp_pool *pool, fp_range_function function, int64_t n, int64_t grain)
-{
-    int64_t first = grain > 0 ? grain : 1;
-    return fp_parallel_may_start_here(pool) &&
-           (first >= n || fp_parallel_is_short(fp_load(pace_of(pool, function), fp_relaxed), first));
-}
-
 fp_submit_result fp_group_begin_range(fp_group *group, fp_range_function function, int64_t n, void *arg, int64_t grain,
                                       int64_t until_ns)
 {
-    if (n == 0 || !begins_here(group->pool, function, n, grain))
+    int64_t job_ps = fp_load(pace_of(group->pool, function), fp_relaxed);
+    if (n == 0 || !fp_parallel_begins_here(group->pool, n, grain, job_ps))
         return fp_group_submit_range(group, function, n, arg, grain, FP_QUEUED);
     fp_submit_result result = fp_pool_look(group->pool);
     if (result != FP_SUBMIT_OK)

@@ -78,8 +78,6 @@ static void count(way *way, fp_outcome outcome, int64_t jobs, uint64_t ticks_a_j
 {
     if (way->worker != NULL)
         fp_worker_note(way->worker, outcome, jobs, ticks_a_job * (uint64_t)jobs);
-    else if (outcome == FP_CANCELLED)
-        fp_pool_note(way->parallel->pool, outcome, (uint64_t)jobs);
     else
         fp_pool_note_run(way->parallel->pool, outcome, (uint64_t)jobs, ticks_a_job);
 }
@@ -272,9 +270,11 @@ bool fp_parallel_may_start_here(fp_pool *pool)
     return fp_parallel_may_assist(pool) && fp_load(&pool->setting_up, fp_relaxed) == 0 && fp_pool_is_empty(pool);
 }
 
-bool fp_parallel_is_short(int64_t job_ps, int64_t jobs)
+bool fp_parallel_begins_here(fp_pool *pool, int64_t n, int64_t grain, int64_t job_ps)
 {
-    return job_ps > 0 && job_ps <= WORTH_WAKING_NS * INT64_C(1000) / jobs;
+    int64_t first = grain > 0 ? grain : 1;
+    return fp_parallel_may_start_here(pool) &&
+           (first >= n || (job_ps > 0 && job_ps <= WORTH_WAKING_NS * INT64_C(1000) / first));
 }
 
 /* Of a worker of the pool nothing has to be said: it is counted as awake. */

@@ -85,8 +85,9 @@ extern const fp_job_class fp_parallel_job;
 bool fp_parallel_may_start_here(fp_pool *pool);
 bool fp_parallel_may_assist(fp_pool *pool);
 
-/* Whether a first piece of so many jobs is over before a worker would have been woken, by what is known of them. */
-bool fp_parallel_is_short(int64_t job_ps, int64_t jobs);
+/* Whether to begin n > 0 jobs on the calling thread, before they are queued: where it may, and a second piece, which others could
+ * run meanwhile, does not have to wait long for the first, by what is known of a job (0: nothing). */
+bool fp_parallel_begins_here(fp_pool *pool, int64_t n, int64_t grain, int64_t job_ps);
 
 /* Begins on the calling thread, before it is queued. True when all jobs have ended; else queue it. The thread counts as
  * assisting from then on. */

@@ -454,9 +454,10 @@ void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs)
 
 void fp_pool_note_run(fp_pool *pool, fp_outcome outcome, uint64_t jobs, uint64_t ticks)
 {
-    if (jobs == 0 || outcome == FP_COUNTED_ELSEWHERE)
+    if (jobs == 0)
         return;
-    fp_histogram_add_shared(&pool->duration_extra, ticks, jobs);
+    if (outcome == FP_DONE || outcome == FP_FAILED) /* the others did not run */
+        fp_histogram_add_shared(&pool->duration_extra, ticks, jobs);
     fp_pool_note(pool, outcome, jobs);
 }
 

@@ -202,7 +202,7 @@ static inline void fp_pool_take_back(fp_pool *pool, void *token)
 /* Counts jobs that ended on a thread that is no worker. */
 void fp_pool_note(fp_pool *pool, fp_outcome outcome, uint64_t jobs);
 
-/* The same of jobs that ran there, taking `ticks` each. */
+/* The same, with the duration of those that ran there, `ticks` each. */
 void fp_pool_note_run(fp_pool *pool, fp_outcome outcome, uint64_t jobs, uint64_t ticks);
 
 /* Of workers (fp_worker.c). */

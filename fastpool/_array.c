@@ -215,7 +215,7 @@ static int take_part(fp_parallel *parallel)
 {
     int64_t until_ns;
     do {
-        until_ns = py_on_main_thread() ? py_slice_until(FP_FOREVER) : FP_FOREVER;
+        until_ns = py_look_up_ns(FP_FOREVER);
         fp_parallel_assist(parallel, until_ns);
         if (PyErr_CheckSignals() < 0)
             return -1;
@@ -260,19 +260,11 @@ static int queue_rest(py_pool *core, PyObject *capsule, PyObject *owners, PyObje
     return bad;
 }
 
-/* Whether to begin on the calling thread, before it is queued: where a second piece, which others could run meanwhile, does not
- * have to wait long for the first. */
-static bool begins_here(py_pool *core, py_array_job *job, int64_t n, int64_t grain)
-{
-    int64_t first = grain > 0 ? grain : 1;
-    return n > 0 && fp_parallel_may_start_here(core->pool) &&
-           (first >= n || fp_parallel_is_short(fp_load(job_ps_of(job), fp_relaxed), first));
-}
-
 PyObject *py_array_run(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
 {
     fp_parallel *parallel = &job_in(capsule)->parallel;
-    bool alone = begins_here(core, job_in(capsule), n, grain);
+    int64_t job_ps = fp_load(job_ps_of(job_in(capsule)), fp_relaxed);
+    bool alone = n > 0 && fp_parallel_begins_here(core->pool, n, grain, job_ps);
     if (py_settle(fp_pool_look(core->pool)) < 0)
         return NULL;
     if (!alone) {

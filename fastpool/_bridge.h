@@ -198,6 +198,12 @@ bool py_on_main_thread(void);
 /* True in a native job that a thread runs while it waits for something. */
 bool py_runs_jobs(void);
 
+/* When a thread that waits until then has to look up for signals, if it has to. */
+static inline int64_t py_look_up_ns(int64_t deadline_ns)
+{
+    return py_on_main_thread() ? py_slice_until(deadline_ns) : deadline_ns;
+}
+
 /* Once, at import. -1 with an exception. */
 int py_find_main_thread(void);
 
@@ -299,6 +305,12 @@ int py_core_add_methods(PyObject *core_type);
 
 /* Queues a range of `jobs`, ctx being a reference that the queue takes over when it succeeds. -1 with an exception. */
 int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int64_t jobs);
+
+/* A full queue has refused a job. */
+static inline void py_count_rejected(py_pool *core)
+{
+    fp_fetch_add(&core->pool->rejected, UINT64_C(1), fp_relaxed);
+}
 
 /* 0, or -1 with the exception that a submit's result stands for; FULL is none. */
 int py_settle(fp_submit_result result);

@@ -59,12 +59,6 @@ static int check_signals(void)
     return raised;
 }
 
-/* When a thread that waits must look up for signals. */
-static int64_t look_up_ns(int64_t deadline_ns)
-{
-    return py_on_main_thread() ? py_slice_until(deadline_ns) : deadline_ns;
-}
-
 /* ---- submitting, and a full queue ---- */
 
 /* What is being submitted: a job, a batch or a range. */
@@ -87,16 +81,11 @@ static fp_submit_result try_submit(submission *it, fp_group_place place)
     return fp_group_submit_batch(it->group, it->job, it->arg, it->stride, it->count, place);
 }
 
-static void count_rejected(py_pool *core)
-{
-    fp_fetch_add(&core->pool->rejected, UINT64_C(1), fp_relaxed);
-}
-
 /* FASTPOOL_OK: try again. */
 static fastpool_result wait_for_room(py_pool *core, int64_t deadline_ns)
 {
     if (fp_os_now_ns() >= deadline_ns) {
-        count_rejected(core);
+        py_count_rejected(core);
         return FASTPOOL_TIMED_OUT;
     }
     void *token = fp_pool_let_go(core->pool);
@@ -113,7 +102,7 @@ static fastpool_result submit_when_full(submission *it)
     fp_submit_result result = FP_SUBMIT_FULL;
     while (result == FP_SUBMIT_FULL) {
         if (core->on_full == PY_ON_FULL_RAISE) {
-            count_rejected(core);
+            py_count_rejected(core);
             return FASTPOOL_FULL;
         }
         if (core->on_full == PY_ON_FULL_CALLER_RUNS)
@@ -245,7 +234,7 @@ static fastpool_result api_parallel_for(fastpool_pool *pool, fastpool_range rang
     if (group == NULL)
         return FASTPOOL_NO_MEMORY;
     submission it = {.group = group, .range = range, .arg = arg, .count = n, .grain = grain};
-    fp_submit_result begun = fp_group_begin_range(group, range, n, arg, grain, look_up_ns(FP_FOREVER));
+    fp_submit_result begun = fp_group_begin_range(group, range, n, arg, grain, py_look_up_ns(FP_FOREVER));
     fastpool_result result = begun == FP_SUBMIT_FULL ? submit_when_full(&it) : result_of(begun);
     if (result == FASTPOOL_OK)
         result = api_wait((fastpool_group *)group, FASTPOOL_FOREVER);

@@ -73,8 +73,6 @@ cdef extern from "_bridge.h":
     enum: PY_BATCH_EXCEPTION
     PyTypeObject *py_future_type
     PyTypeObject *py_kernel_type
-    ctypedef struct py_kernel_object:
-        pass
     int (*py_kernel_refuse)(PyObject *kernel, Py_ssize_t count) except -1
     int py_errors_init(object errors) except -1
     int py_host_init() except -1

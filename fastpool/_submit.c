@@ -32,11 +32,6 @@ int py_settle(fp_submit_result result)
     return -1;
 }
 
-static void count_rejected(py_pool *core)
-{
-    fp_fetch_add(&core->pool->rejected, UINT64_C(1), fp_relaxed);
-}
-
 /* Sleeps until there may be room. 1: try again; 0: the time is over; -1: interrupted. */
 static int wait_for_room(py_pool *core, int64_t deadline_ns)
 {
@@ -52,7 +47,7 @@ static int wait_for_room(py_pool *core, int64_t deadline_ns)
 static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs, int64_t deadline_ns)
 {
     if (core->on_full == PY_ON_FULL_RAISE) {
-        count_rejected(core);
+        py_count_rejected(core);
         PyErr_Format(py_errors_overloaded, "the queue is full (queue_size=%u)", core->pool->options.queue_capacity);
         return -1;
     }
@@ -64,7 +59,7 @@ static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool
         return (int)fp_pool_submit_beyond(core->pool, job_class, ctx, is_range, jobs);
     int room = wait_for_room(core, deadline_ns);
     if (room == 0) {
-        count_rejected(core);
+        py_count_rejected(core);
         PyErr_SetString(py_errors_submit_timeout, "the queue stayed full for all of submit_timeout");
     }
     return room == 1 ? FP_SUBMIT_FULL : -1;
