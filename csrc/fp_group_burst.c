@@ -5,6 +5,7 @@
 
 #include "fp_backoff.h"
 #include "fp_clock.h"
+#include "fp_running.h"
 #include "fp_worker.h"
 
 /* A thread's way through a burst. */
@@ -71,6 +72,18 @@ static void end_burst(fp_group_burst *part, fp_worker *worker)
     fp_part_end(&part->part);
 }
 
+/* On the stack of who runs jobs, for the jobs to ask. */
+typedef struct burst_running {
+    fp_running running;
+    fp_group *group;
+} burst_running;
+
+static bool should_stop(fp_running *running)
+{
+    fp_group *group = ((burst_running *)running)->group;
+    return fp_load(&group->stop, fp_relaxed) != 0 || fp_load(&group->pool->stop, fp_relaxed) != 0;
+}
+
 static fp_outcome run_job(fp_group_burst *part, uint32_t i)
 {
     fp_group *group = part->part.group;
@@ -100,12 +113,15 @@ static bool run_taken(burst_way *way, uint32_t begin, uint32_t end)
     fp_group_burst *part = way->part;
     uint32_t ended[3] = {0}; /* FP_DONE, FP_FAILED, FP_CANCELLED */
     uint64_t from = way->now;
+    burst_running running = {.running.should_stop = should_stop, .group = part->part.group};
+    fp_running_enter(&running.running);
     for (uint32_t i = begin; i < end; i++) {
         fp_outcome outcome = run_job(part, i);
         ended[outcome]++;
         if (i == 0)
             fp_set(&part->first_outcome, (int)outcome);
     }
+    fp_running_leave(&running.running);
     way->now = fp_clock_ticks();
     uint64_t ticks = way->now > from ? way->now - from : 0;
     set_burst_pace(way, ticks);
@@ -277,8 +293,8 @@ fp_submit_result fp_group_submit_new(fp_group *group, fp_job_function function, 
         return FP_SUBMIT_NO_MEMORY;
     fp_burst_init(&burst->burst, function, arg);
     fp_part_add(group, &burst->part, true);
-    result = place == FP_BEYOND ? fp_pool_submit_beyond(group->pool, &burst_job, burst, true, 1)
-                                : fp_pool_submit(group->pool, &burst_job, burst, true, 1);
+    result = place == FP_BEYOND ? fp_pool_submit_beyond(group->pool, &burst_job, burst, true, 1, FP_LANE_NORMAL)
+                                : fp_pool_submit(group->pool, &burst_job, burst, true, 1, FP_LANE_NORMAL);
     if (result != FP_SUBMIT_OK) {
         fp_part_remove_last(group, &burst->part);
         group->spare = burst; /* take_burst has left the place empty */

@@ -23,6 +23,8 @@ enum {
     FP_JOB_KIND_BITS = 2,
 };
 
+typedef enum fp_lane { FP_LANE_HIGH, FP_LANE_NORMAL, FP_LANE_LOW, FP_LANES } fp_lane;
+
 /* How a job ended: which counter of the metrics it goes to. */
 typedef enum fp_outcome {
     FP_DONE,
@@ -36,6 +38,7 @@ typedef enum fp_outcome {
 typedef enum fp_discard_reason {
     FP_DISCARD_CANCELLED, /* shutdown with cancel, or pushed out by "discard_oldest" */
     FP_DISCARD_BROKEN,    /* a worker could not be set up */
+    FP_DISCARD_TIMED_OUT, /* its deadline has passed */
 } fp_discard_reason;
 
 /* What the queue's user supplies for each sort of job. */

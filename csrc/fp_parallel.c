@@ -3,6 +3,7 @@
 
 #include "fp_awake.h"
 #include "fp_clock.h"
+#include "fp_running.h"
 #include "fp_worker.h"
 
 enum {
@@ -205,12 +206,12 @@ static int64_t discard(void *ctx, fp_discard_reason reason)
 }
 
 /* Jobs of a range that was not queued count as submitted now, for else more would end than were. */
-static int64_t cancel(fp_parallel *parallel, bool queued)
+static int64_t discard_counted(fp_parallel *parallel, fp_discard_reason reason, bool queued)
 {
-    int64_t jobs = discard(parallel, FP_DISCARD_CANCELLED);
+    int64_t jobs = discard(parallel, reason);
     if (!queued)
         fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)jobs, fp_relaxed);
-    fp_pool_note(parallel->pool, FP_CANCELLED, (uint64_t)jobs);
+    fp_pool_note(parallel->pool, reason == FP_DISCARD_TIMED_OUT ? FP_TIMED_OUT : FP_CANCELLED, (uint64_t)jobs);
     fp_pool_told_idle(parallel->pool);
     return jobs;
 }
@@ -221,7 +222,7 @@ static void run_pieces(way *way)
     int64_t begin, end;
     while (!way->enough) {
         if (is_stopped(parallel))
-            cancel(parallel, way->role < ALONE);
+            discard_counted(parallel, FP_DISCARD_CANCELLED, way->role < ALONE);
         if (!fp_range_claim(&parallel->range, way->grain, &begin, &end))
             return;
         run_piece(way, begin, end);
@@ -232,14 +233,30 @@ static void run_pieces(way *way)
     }
 }
 
+/* On the stack of who takes part, for the kernel to ask. */
+typedef struct part_running {
+    fp_running running;
+    fp_parallel *parallel;
+} part_running;
+
+static bool should_stop(fp_running *running)
+{
+    fp_parallel *parallel = ((part_running *)running)->parallel;
+    return is_stopped(parallel) || fp_load(&parallel->discarded, fp_relaxed) != 0 ||
+           fp_load(&parallel->pool->stop, fp_relaxed) != 0;
+}
+
 static void take_part(fp_parallel *parallel, fp_worker *worker, role role, int64_t until_ns)
 {
+    part_running running = {.running.should_stop = should_stop, .parallel = parallel};
     way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1, .until_ns = until_ns,
                .grain = parallel->grain > 0 ? parallel->grain : fp_load(&parallel->pace, fp_relaxed)};
     int64_t now_ns = fp_os_now_ns();
     way.began_ns = now_ns;
     start_measuring(&way, now_ns);
+    fp_running_enter(&running.running);
     run_pieces(&way);
+    fp_running_leave(&running.running);
     finish_done(&way);
     if (way.jobs > 0)
         count_measured(&way);
@@ -331,7 +348,12 @@ void fp_parallel_assist(fp_parallel *parallel, int64_t until_ns)
 
 int64_t fp_parallel_cancel(fp_parallel *parallel)
 {
-    return cancel(parallel, true);
+    return discard_counted(parallel, FP_DISCARD_CANCELLED, true);
+}
+
+void fp_parallel_time_out(fp_parallel *parallel)
+{
+    discard_counted(parallel, FP_DISCARD_TIMED_OUT, true);
 }
 
 /* As a job of the queue; worker == NULL: on a thread that is none, attached where the host attaches. */

@@ -107,6 +107,9 @@ void fp_parallel_stop_assisting(fp_parallel *parallel);
 /* Lets no further job start, and counts those as cancelled; how many. */
 int64_t fp_parallel_cancel(fp_parallel *parallel);
 
+/* The same of a queued one whose deadline has come: they are counted as timed out. */
+void fp_parallel_time_out(fp_parallel *parallel);
+
 /* Jobs that have started; for progress. */
 static inline int64_t fp_parallel_started(fp_parallel *parallel)
 {

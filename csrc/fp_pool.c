@@ -226,13 +226,17 @@ static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, voi
     return FP_SUBMIT_OK;
 }
 
-fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
+                                fp_lane lane)
 {
+    (void)lane;
     return submit(pool, job_class, ctx, is_range, jobs, pool->options.queue_capacity != 0);
 }
 
-fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
+                                       fp_lane lane)
 {
+    (void)lane;
     return submit(pool, job_class, ctx, is_range, jobs, false);
 }
 

@@ -92,6 +92,7 @@ typedef struct fp_pool {
     fp_aligned fp_atomic(uint32_t) state; /* fp_pool_state */
     fp_atomic(uint32_t) live;             /* workers started and not yet leaving */
     fp_atomic(uint32_t) running;          /* workers started and not yet come to their last look at the queue */
+    fp_atomic(uint32_t) stop;             /* running jobs are asked to stop: a shutdown's time is over */
     uint32_t fork_generation;             /* fp_os_fork_generation() of the process that the workers live in */
 
     fp_aligned fp_atomic(uint32_t) searching; /* see "Who looks" */
@@ -140,10 +141,12 @@ void fp_pool_release(fp_pool *pool);
 
 /* Queues a job of `jobs` jobs (more than 1: a range). Any result but FP_SUBMIT_OK: it was not queued and ctx is still the
  * caller's. Never blocks. */
-fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs);
+fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
+                                fp_lane lane);
 
 /* The same, past the bound of a full queue: for a job that submits to its own pool and can neither wait nor nest deeper. */
-fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs);
+fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
+                                       fp_lane lane);
 
 /* Sleeps until the queue may have room or the pool is no longer open. */
 fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns);

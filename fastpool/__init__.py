@@ -12,7 +12,7 @@ import atexit as _atexit
 import os as _os
 
 from fastpool import _core
-from fastpool._core import Future
+from fastpool._core import Future, Job, current_job
 from fastpool._hooks import JobError
 from fastpool._version import __version__
 from fastpool.errors import (
@@ -26,15 +26,19 @@ from fastpool.errors import (
     SubmitTimeout,
 )
 from fastpool.executor import ThreadPoolExecutor
+from fastpool.group import Group
 from fastpool.kernel import Kernel, kernel
 from fastpool.metrics import Histogram, Metrics
 from fastpool.pool import Pool
+from fastpool.view import View
 
 __all__ = [
     "BrokenThreadPool",
     "CancelledError",
     "Future",
+    "Group",
     "Histogram",
+    "Job",
     "JobError",
     "JobTimeout",
     "Kernel",
@@ -46,7 +50,9 @@ __all__ = [
     "PoolShutdown",
     "SubmitTimeout",
     "ThreadPoolExecutor",
+    "View",
     "__version__",
+    "current_job",
     "get_include",
     "kernel",
 ]

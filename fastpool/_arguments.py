@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import operator
 from typing import Any
 
@@ -38,6 +39,15 @@ def choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
     """Check that `value` is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def context(value: Any) -> Any:
+    """What a job is to run in: True, a Context, or None, which stands for False too."""
+    if value is None or value is False:
+        return None
+    if value is not True and not isinstance(value, contextvars.Context):
+        raise TypeError(f"context must be a contextvars.Context, True or None, not {type(value).__name__}")
+    return value
 
 
 def seconds(value: Any, name: str) -> None:

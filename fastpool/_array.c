@@ -46,6 +46,8 @@ static void set_error(fp_parallel *parallel)
         if (error != NULL)
             PyErr_SetObject(py_errors_native, error);
         Py_XDECREF(error);
+    } else if (discarded == 1 + FP_DISCARD_TIMED_OUT) {
+        PyErr_SetString(py_errors_job_timeout, "the deadline passed before all of it had started");
     } else if (discarded == 1 + FP_DISCARD_BROKEN) {
         PyErr_SetString(py_errors_broken, "a worker's initializer failed; the array was not computed");
     } else {
@@ -89,6 +91,7 @@ static void ended(fp_parallel *parallel)
 static void released(fp_parallel *parallel)
 {
     py_future *future = job_of(parallel)->future;
+    py_timer_disarm(future);
     py_leave_to_reaper(future, future->core);
 }
 
@@ -105,6 +108,14 @@ bool py_array_cancel(PyObject *capsule)
 {
     fp_parallel *parallel = &job_in(capsule)->parallel;
     return fp_parallel_cancel(parallel) > 0 || fp_load(&parallel->discarded, fp_acquire) == 1 + FP_DISCARD_CANCELLED;
+}
+
+void py_array_time_out(py_future *future)
+{
+    PyObject *capsule = py_future_capsule(future);
+    if (capsule != NULL)
+        fp_parallel_time_out(&job_in(capsule)->parallel);
+    Py_XDECREF(capsule);
 }
 
 void py_array_help(PyObject *capsule)
@@ -162,8 +173,9 @@ static void prepare(py_pool *core, py_array_job *job, int64_t n, int64_t grain)
 }
 
 /* The future of a prepared job, which it holds; not queued. */
-static py_future *make_future(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out)
+static py_future *make_future(const py_view *view, PyObject *capsule, PyObject *owners, PyObject *out)
 {
+    py_pool *core = view->core;
     py_reap(core);
     py_future *future = py_future_new();
     if (future == NULL)
@@ -175,14 +187,16 @@ static py_future *make_future(py_pool *core, PyObject *capsule, PyObject *owners
     future->fn = Py_NewRef(capsule);
     future->args = Py_NewRef(owners);
     future->value = Py_NewRef(out);
+    if (py_task_add(future, &view->settings) < 0)
+        Py_CLEAR(future);
     return future;
 }
 
-PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
+PyObject *py_array_submit(const py_view *view, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
 {
     py_array_job *job = job_in(capsule);
-    prepare(core, job, n, grain);
-    py_future *future = make_future(core, capsule, owners, out);
+    prepare(view->core, job, n, grain);
+    py_future *future = make_future(view, capsule, owners, out);
     if (future == NULL)
         return NULL;
     if (n == 0) { /* nothing to queue */
@@ -191,9 +205,13 @@ PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, Py
         return (PyObject *)future;
     }
     Py_INCREF(future); /* the queue's, until reaped */
-    if (py_submit_range(core, &fp_parallel_job, job, n) < 0) {
+    py_timer_arm(future);
+    if (py_submit_range(view, &fp_parallel_job, job, n) < 0) {
+        py_timer_disarm(future);
         Py_DECREF(future);
         Py_CLEAR(future);
+    } else {
+        py_timer_queued(future);
     }
     return (PyObject *)future;
 }
@@ -243,15 +261,16 @@ static int await(py_future *future, fp_parallel *parallel, bool assist)
 }
 
 /* Queues what is left of a job that has begun here. */
-static int queue_rest(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out)
+static int queue_rest(const py_view *view, PyObject *capsule, PyObject *owners, PyObject *out)
 {
     fp_parallel *parallel = &job_in(capsule)->parallel;
-    py_future *future = make_future(core, capsule, owners, out);
+    py_future *future = make_future(view, capsule, owners, out);
     if (future == NULL)
         return -1;
     py_future_start(future); /* it has begun */
     Py_INCREF(future);
-    if (fp_pool_submit(core->pool, &fp_parallel_job, parallel, true, fp_range_left(&parallel->range)) != FP_SUBMIT_OK) {
+    if (fp_pool_submit(view->core->pool, &fp_parallel_job, parallel, true, fp_range_left(&parallel->range),
+                       view->settings.lane) != FP_SUBMIT_OK) {
         Py_DECREF(future); /* the queue has filled up, or closed, in the meantime: what was accepted is done all the same */
         fp_parallel_finish_here(parallel);
     }
@@ -260,22 +279,24 @@ static int queue_rest(py_pool *core, PyObject *capsule, PyObject *owners, PyObje
     return bad;
 }
 
-PyObject *py_array_run(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
+PyObject *py_array_run(const py_view *view, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain)
 {
     fp_parallel *parallel = &job_in(capsule)->parallel;
     int64_t job_ps = fp_load(job_ps_of(job_in(capsule)), fp_relaxed);
-    bool alone = n > 0 && fp_parallel_begins_here(core->pool, n, grain, job_ps);
+    py_pool *core = view->core;
+    /* What has to end at a deadline is a job for the timer to know of. */
+    bool alone = n > 0 && py_settings_deadline(&view->settings) == FP_FOREVER && fp_parallel_begins_here(core->pool, n, grain, job_ps);
     if (py_settle(fp_pool_look(core->pool)) < 0)
         return NULL;
     if (!alone) {
-        py_future *future = (py_future *)py_array_submit(core, capsule, owners, out, n, grain);
+        py_future *future = (py_future *)py_array_submit(view, capsule, owners, out, n, grain);
         int bad = future == NULL ? -1 : n == 0 ? 0 : await(future, parallel, false);
         Py_XDECREF(future);
         return bad < 0 ? NULL : Py_NewRef(out);
     }
     prepare(core, job_in(capsule), n, grain);
     if (!fp_parallel_start_here(parallel)) {
-        if (queue_rest(core, capsule, owners, out) < 0)
+        if (queue_rest(view, capsule, owners, out) < 0)
             return NULL;
     } else if (!went_well(parallel)) {
         set_error(parallel);

@@ -188,8 +188,8 @@ def submit_array(Core pool, Kernel k, tuple values, out, int64_t grain, bint wai
     capsule = py_array_job_new(&job)
     _fill(job, k, arrays, out)
     if wait:
-        return py_array_run(pool.core, capsule, (k, arrays), out, out.size, grain)
-    return py_array_submit(pool.core, capsule, (k, arrays), out, out.size, grain)
+        return py_array_run(&pool.view, capsule, (k, arrays), out, out.size, grain)
+    return py_array_submit(&pool.view, capsule, (k, arrays), out, out.size, grain)
 
 
 def run_range(Core pool, Kernel k, int64_t n, data, int64_t grain):
@@ -202,7 +202,7 @@ def run_range(Core pool, Kernel k, int64_t n, data, int64_t grain):
     bound = k if data is None else rebind_kernel(k, data)
     capsule = py_array_job_new(&job)
     job.range, job.data, job.job_ps = <int (*)(int64_t, int64_t, void *) noexcept nogil>k.fn, bound.data, &k.job_ps
-    py_array_run(pool.core, capsule, (k, bound), None, n, grain)
+    py_array_run(&pool.view, capsule, (k, bound), None, n, grain)
 
 
 def elements_total(future):

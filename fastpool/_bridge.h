@@ -5,6 +5,8 @@
  *   _host.c    attaches a worker to the interpreter
  *   _job.c     runs the callable on the worker and completes the future
  *   _future.c  the future: states, waiting, and the face of concurrent.futures.Future
+ *   _task.c    what only few jobs have: a deadline, a context, somebody who asks them to stop
+ *   _timer.c   the thread that ends jobs at their deadlines
  *   _map.c     the same journey for one record that stands for many calls
  * _core.pyx puts them together into a module.
  */
@@ -17,6 +19,8 @@
 #include "fp_atomic.h"
 #include "fp_loops.h"
 #include "fp_pool.h"
+#include "fp_running.h"
+#include "fp_timer.h"
 #include "fp_worker.h"
 
 /* ---- references that go from thread to thread ---- */
@@ -53,7 +57,24 @@ static inline PyObject *py_ref_to_pass(PyObject *object)
 
 /* ---- the pool's Python half ---- */
 
-typedef enum py_on_full { PY_ON_FULL_BLOCK, PY_ON_FULL_RAISE, PY_ON_FULL_CALLER_RUNS, PY_ON_FULL_DISCARD_OLDEST } py_on_full;
+typedef enum py_on_full {
+    PY_ON_FULL_BLOCK,
+    PY_ON_FULL_RAISE,
+    PY_ON_FULL_CALLER_RUNS,
+    PY_ON_FULL_DISCARD_OLDEST,
+    PY_ON_FULL_REFUSE, /* nobody's choice: of one that will ask again (_submit_unless_full) */
+} py_on_full;
+
+/* How jobs are submitted: a pool's own way, or that of an options() view of it. */
+typedef struct py_settings {
+    py_on_full on_full;
+    fp_lane lane;
+    int64_t submit_timeout_ns; /* FP_FOREVER: none; as are the next two */
+    int64_t timeout_ns;        /* a job's deadline, from its submit; */
+    int64_t until_ns;          /* and when it is at the latest: a group's */
+    PyObject *context;         /* NULL, True: a copy of the submitter's, or a Context. Borrowed, as is the next */
+    PyObject *watcher;         /* NULL, or what is called with each future that fails */
+} py_settings;
 
 struct py_future;
 
@@ -61,15 +82,14 @@ typedef struct py_pool {
     fp_pool *pool;
     PyObject *hooks;                         /* fastpool._hooks.Hooks; dropped by the last of its users */
     fp_atomic(int) hooks_users;              /* Core, and each worker's thread from before its start */
-    py_on_full on_full;
-    int64_t submit_timeout_ns;               /* FP_FOREVER: none */
+    py_settings settings;                    /* the pool's own; of jobs that come from C, too */
     fp_atomic(struct py_future *) reap;      /* native jobs that ended detached: references to drop when attached */
     fp_atomic(uint64_t) panics;              /* failures that no future carried or no handler expected */
     struct py_pool *previous, *next;         /* all pools of the process, for its exit (_host.c) */
 } py_pool;
 
 /* NULL with MemoryError or the like set. Steals nothing: takes its own reference to hooks. */
-py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_full on_full, int64_t submit_timeout_ns);
+py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, const py_settings *settings);
 
 /* Closes the pool, lets go of it, and drops hooks. Workers that still drain keep what they need. */
 void py_pool_destroy(py_pool *core);
@@ -142,6 +162,7 @@ typedef struct py_future {
         };
     };
     fp_atomic(PyObject *) extras;           /* fastpool._extras.Extras: condition, waiters, callbacks; or NULL */
+    fp_atomic(struct py_task *) task;       /* what only few jobs have: _task.c; or NULL. Once there, it stays */
 } py_future;
 
 extern PyTypeObject *py_future_type;
@@ -241,6 +262,12 @@ PyObject *py_take_exception(void);
 /* True for SystemExit and its like, and MemoryError, which nobody who wrote `except Exception` expects. */
 bool py_is_panic(PyObject *exception);
 
+/* A job fails: counted, and told to the hooks, where no future carries it or no handler expects it. Before its call is dropped. */
+void py_note_failure(py_future *future, PyObject *exception);
+
+/* The same where a future, or a map's reader, will have it: if no handler expects it. */
+void py_note_panic(py_pool *core, PyObject *fn, PyObject *exception);
+
 /* Runs a started future, no PY_ARRAY, on the calling thread, which is not its worker: counts it with the pool. Attached. */
 void py_job_run_here(py_future *future);
 
@@ -251,6 +278,121 @@ bool py_on_own_worker(py_pool *core);
 void py_leave_to_reaper(py_future *future, py_pool *core);
 void py_flush_reaped(py_pool *core);
 void py_reap(py_pool *core);
+
+/* ---- deadlines, contexts, requests to stop (_task.c) ---- */
+
+typedef struct py_task {
+    fp_atomic(uint32_t) references; /* the future's, and one for each Job object */
+    fp_atomic(uint32_t) stop;       /* somebody wants the job to stop */
+    fp_atomic(uint32_t) claimed;    /* jobs with a deadline: who sets it ends the future, the runner or the timer */
+    fp_atomic(bool) unstarted;      /* the timer has ended it, and it had not started: the queue counts it */
+    fp_atomic(bool) has_run;        /* it ended as cancelled, and had run: whoever ran it counts it */
+    int64_t deadline_ns;            /* FP_FOREVER: none */
+    uint64_t id;
+    fp_timer_entry timer;
+    py_future *future;              /* borrowed; followed only while `timer` is armed */
+    fp_pool *pool;                  /* held */
+    fp_atomic(PyObject *) context;  /* owned; what the call runs in, or NULL */
+    fp_atomic(PyObject *) watcher;  /* owned; called with the future if it fails, or NULL */
+    fp_scalar scalars[FP_MOST_SCALARS]; /* PY_KERNEL: the arguments, for the timer may overwrite those in the future */
+} py_task;
+
+/* Ids of jobs: unique in the process. The first of `count`. */
+uint64_t py_task_ids(uint64_t count);
+
+/* A task of no future yet, with one reference. NULL with MemoryError. */
+py_task *py_task_new(fp_pool *pool, int64_t deadline_ns);
+void py_task_retain(py_task *task);
+void py_task_drop(py_task *task); /* attached */
+
+static inline py_task *py_future_task(py_future *future)
+{
+    return fp_load(&future->task, fp_acquire);
+}
+
+static inline bool py_has_deadline(py_task *task)
+{
+    return task != NULL && task->deadline_ns != FP_FOREVER;
+}
+
+/* The place's task, made if there is none. NULL with MemoryError. */
+py_task *py_task_at(fp_atomic(py_task *) *place, fp_pool *pool);
+
+/* Gives a future that is not queued yet what the settings ask for. -1 with an exception. */
+int py_task_add(py_future *future, const py_settings *settings);
+
+/* When a job that is submitted now has to have ended. */
+int64_t py_settings_deadline(const py_settings *settings);
+
+/* Detached or not: asks, or has asked, the job to stop; its deadline is over; either, or the pool's stopping. */
+static inline bool py_task_is_late(py_task *task)
+{
+    return py_has_deadline(task) && fp_os_now_ns() >= task->deadline_ns;
+}
+static inline bool py_task_was_stopped(py_task *task)
+{
+    return fp_load(&task->pool->stop, fp_relaxed) != 0 || fp_load(&task->stop, fp_relaxed) != 0;
+}
+
+/* True once: the caller ends the future. */
+static inline bool py_task_claim(py_task *task)
+{
+    return fp_exchange(&task->claimed, 1, fp_acq_rel) == 0;
+}
+
+/* Asks a running job to stop: current_job().cancelled. Attached. */
+void py_future_ask_to_stop(py_future *future);
+
+/* The deadline has come. Attached; the caller has claimed the task. */
+void py_future_time_out(py_future *future, bool had_started);
+
+/* A new exception for it. NULL with what was raised instead. */
+PyObject *py_job_timeout(bool had_started);
+
+/* The future has ended: tells the watcher of a failure, and lets go of it. */
+void py_task_ended(py_task *task, py_future *future, int phase);
+
+/* Of NULL: nothing. */
+void py_task_drop_context(py_task *task);
+void py_task_drop_watcher(py_task *task);
+
+/* What runs on a thread, for current_job(): one of these is fp_running_now where `should_stop` is that of the kind. */
+typedef struct py_running {
+    fp_running running;
+    py_future *future;      /* or */
+    struct py_batch *batch; /* and which call of it */
+    int64_t index;
+} py_running;
+
+bool py_running_should_stop(fp_running *running);
+
+/* The task of what runs on this thread, made if there is none, and what else a Job is told. NULL: nothing of Python's runs, or, with
+ * an exception, there is no memory. */
+py_task *py_running_task(int64_t *deadline_ns, uint64_t *id);
+
+/* All running jobs of the pool. */
+bool py_pool_was_stopped(fp_pool *pool);
+void py_pool_ask_to_stop(fp_pool *pool);
+
+/* ---- the timer (_timer.c) ---- */
+
+/* The timer thread runs afterwards. -1 with PoolError when it cannot be started. */
+int py_timer_start(void);
+
+/* A future that is about to be queued, and whose task has a deadline. */
+void py_timer_arm(py_future *future);
+
+/* It has been queued, and is a range's: the caller has a reference. */
+void py_timer_queued(py_future *future);
+
+/* The queue has done with the future's record, and is about to drop its reference. Attached or not. */
+void py_timer_disarm(py_future *future);
+
+/* The interpreter ends: no pool has a job any more. */
+void py_timer_stop(void);
+
+/* In the child of a fork, whose timer thread has stayed behind. */
+void py_timer_start_child(void);
 
 /* ---- kernels on scalars (_native.c) ---- */
 
@@ -295,16 +437,22 @@ PyObject *py_scalar_box(char type, fp_scalar scalar);
 /* Makes a new future one of the kernel on these scalars. */
 void py_native_fill(py_future *future, PyObject *kernel, const fp_scalar *scalars);
 
-/* Calls the kernel of a started future; non-zero: its status, for NativeJobError. */
-int py_native_run(py_future *future);
+/* Calls the kernel of a started future: its result; and its status, for NativeJobError if that is not zero. */
+fp_scalar py_native_run(py_future *future, int *status);
 
 /* ---- submitting (_submit.c) ---- */
+
+/* A pool and a way to submit to it. */
+typedef struct py_view {
+    py_pool *core;
+    py_settings settings;
+} py_view;
 
 /* Adds submit and post to Core, with the fast calling convention. -1 with an exception. */
 int py_core_add_methods(PyObject *core_type);
 
 /* Queues a range of `jobs`, ctx being a reference that the queue takes over when it succeeds. -1 with an exception. */
-int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int64_t jobs);
+int py_submit_range(const py_view *view, const fp_job_class *job_class, void *ctx, int64_t jobs);
 
 /* A full queue has refused a job. */
 static inline void py_count_rejected(py_pool *core)
@@ -315,10 +463,10 @@ static inline void py_count_rejected(py_pool *core)
 /* 0, or -1 with the exception that a submit's result stands for; FULL is none. */
 int py_settle(fp_submit_result result);
 
-/* Core's only C-visible field comes first (checked at import), so that C can get at it. */
+/* Core's C-visible fields come first (checked at import), so that C can get at them. */
 typedef struct py_core_object {
     PyObject_HEAD
-    py_pool *core;
+    py_view view;
 } py_core_object;
 
 /* The pool of an initialised Core; NULL with TypeError or PoolError for anything else. */
@@ -338,6 +486,12 @@ extern fp_atomic(uint32_t) py_attached_workers;
 extern int64_t py_spin_ns;
 extern uint32_t py_usable_cpus;
 
+/* A thread of the pool's own starts, attached, with a thread state for life; and ends, attached. */
+void py_thread_begin(void);
+void py_thread_end(void);
+void py_thread_attach(void);
+void py_thread_detach(void);
+
 /* Attaches the calling thread if it is not, for the few things that need it; and undoes that. */
 typedef enum py_tie { PY_WAS_ATTACHED, PY_TIED_WORKER, PY_TIED_BRIEFLY } py_tie;
 py_tie py_attach_now(void);
@@ -348,7 +502,7 @@ void py_detach_again(py_tie tie);
 int py_errors_init(PyObject *errors);
 
 extern PyObject *py_errors_pool, *py_errors_overloaded, *py_errors_submit_timeout, *py_errors_shutdown,
-    *py_errors_broken, *py_errors_native, *py_errors_cancelled;
+    *py_errors_broken, *py_errors_native, *py_errors_cancelled, *py_errors_job_timeout;
 
 /* ---- map (_map.c) ---- */
 
@@ -367,21 +521,26 @@ typedef struct py_batch {
     fp_atomic(int64_t) want;           /* the call that a reader sleeps for, or PY_WANT_ */
     fp_atomic(uint32_t) epoch;         /* what it sleeps on */
     fp_atomic(uint8_t) *done;          /* one a call: PY_BATCH_ */
-    py_pool *core;
+    py_view view;
+    int64_t deadline_ns;               /* of each call; FP_FOREVER: none */
+    PyObject *context;                 /* borrowed: each call runs in a copy of it; NULL: none */
+    fp_atomic(py_task *) task;         /* made by current_job(), for all calls together */
+    uint64_t first_id;                 /* of the calls */
 } py_batch;
 
 enum { PY_BATCH_PENDING, PY_BATCH_RESULT, PY_BATCH_EXCEPTION };
 enum { PY_WANT_NONE = -1, PY_WANT_ANY = -2 };
 
 /* A batch for fn(item) or fn(*item), results to go to a list of as many Nones. NULL with MemoryError. */
-py_batch *py_batch_new(py_pool *core, PyObject *owner, PyObject *fn, PyObject *items, int star, PyObject *results,
-                       int64_t grain);
+py_batch *py_batch_new(const py_view *view, PyObject *owner, PyObject *fn, PyObject *items, int star, PyObject *results,
+                       int64_t grain, PyObject *context);
 void py_batch_free(py_batch *batch);
 
 /* Queues it. -1 with an exception: it was not queued. */
 int py_batch_submit(py_batch *batch);
 
-/* Waits until call `index` has ended or never will. 1, 0 when the time is over, -1 when interrupted. */
+/* Waits until call `index` has ended or never will. 1, 0 when the time is over, -1 when interrupted. A call whose deadline has
+ * passed is over for the reader even while it runs, so he waits no longer than that. */
 int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns);
 int py_batch_done(py_batch *batch, int64_t index);
 int py_batch_reason(py_batch *batch);
@@ -414,11 +573,14 @@ void py_array_help(PyObject *capsule);
 /* Elements of a future's array that have started, and all of them. False when it has ended and the queue has let go of it. */
 bool py_array_progress(py_future *future, int64_t *started, int64_t *total);
 
+/* The deadline of a future's array has come: no further element starts. Attached. */
+void py_array_time_out(py_future *future);
+
 /* Queues n elements of the capsule's job. `owners` live until it has ended. The future of `out`, or NULL with an exception. */
-PyObject *py_array_submit(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
+PyObject *py_array_submit(const py_view *view, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
 
 /* The same, waiting; the calling thread may take part. `out`, or NULL with an exception. */
-PyObject *py_array_run(py_pool *core, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
+PyObject *py_array_run(const py_view *view, PyObject *capsule, PyObject *owners, PyObject *out, int64_t n, int64_t grain);
 
 /* ---- many calls of a kernel, a future for each (_many.c) ---- */
 
@@ -426,7 +588,10 @@ PyObject *py_array_run(py_pool *core, PyObject *capsule, PyObject *owners, PyObj
 PyObject *py_many_new(py_pool *core, PyObject *kernel, int64_t calls, char **columns);
 
 /* Queues them: a list of their futures, or NULL with an exception. */
-PyObject *py_many_submit(py_pool *core, PyObject *capsule);
+PyObject *py_many_submit(const py_view *view, PyObject *capsule);
+
+/* The deadline of a carrier's calls has come: no further one starts. Attached. */
+void py_many_time_out(py_future *carrier);
 
 /* Of a future of kind PY_ELEMENT: whether it has ended; detached. */
 bool py_element_has_ended(py_future *future);

@@ -98,16 +98,16 @@ static fastpool_result wait_for_room(py_pool *core, int64_t deadline_ns)
 static fastpool_result submit_when_full(submission *it)
 {
     py_pool *core = core_of(it->group);
-    int64_t deadline_ns = core->submit_timeout_ns == FP_FOREVER ? FP_FOREVER : fp_os_now_ns() + core->submit_timeout_ns;
+    int64_t deadline_ns = core->settings.submit_timeout_ns == FP_FOREVER ? FP_FOREVER : fp_os_now_ns() + core->settings.submit_timeout_ns;
     fp_submit_result result = FP_SUBMIT_FULL;
     while (result == FP_SUBMIT_FULL) {
-        if (core->on_full == PY_ON_FULL_RAISE) {
+        if (core->settings.on_full == PY_ON_FULL_RAISE) {
             py_count_rejected(core);
             return FASTPOOL_FULL;
         }
-        if (core->on_full == PY_ON_FULL_CALLER_RUNS)
+        if (core->settings.on_full == PY_ON_FULL_CALLER_RUNS)
             return result_of(try_submit(it, FP_HERE));
-        if (core->on_full != PY_ON_FULL_DISCARD_OLDEST || !fp_pool_discard_oldest(core->pool)) {
+        if (core->settings.on_full != PY_ON_FULL_DISCARD_OLDEST || !fp_pool_discard_oldest(core->pool)) {
             if (py_on_own_worker(core)) /* as in _submit.c: a job never waits for room in its own queue */
                 return result_of(try_submit(it, FP_BEYOND));
             fastpool_result room = wait_for_room(core, deadline_ns);

@@ -13,12 +13,15 @@ cdef extern from "fp_pool.h":
     enum fp_wait_result:
         FP_WAIT_WOKEN, FP_WAIT_TIMED_OUT, FP_WAIT_INTERRUPTED
     enum:
-        FP_DISCARD_CANCELLED, FP_DISCARD_BROKEN
+        FP_DISCARD_CANCELLED, FP_DISCARD_BROKEN, FP_DISCARD_TIMED_OUT
+    enum fp_lane:
+        FP_LANE_HIGH, FP_LANE_NORMAL, FP_LANE_LOW
     ctypedef struct fp_worker:
         fp_pool *pool
         uint32_t id
     ctypedef struct fp_pool:
         uint32_t state
+        uint32_t stop
     ctypedef struct fp_pool_options:
         uint32_t max_workers
         uint32_t min_workers
@@ -35,10 +38,13 @@ cdef extern from "fp_pool.h":
         fp_histogram_sum duration
         fp_histogram_sum wait
     void fp_pool_close(fp_pool *pool) noexcept nogil
+    void fp_pool_retain(fp_pool *pool) noexcept nogil
+    void fp_pool_release(fp_pool *pool) noexcept nogil
     bint fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why) noexcept nogil
     bint fp_pool_is_idle(fp_pool *pool) noexcept nogil
     bint fp_pool_is_forked(fp_pool *pool) noexcept nogil
     bint fp_pool_discard_oldest(fp_pool *pool) noexcept
+    fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns) noexcept nogil
     fp_wait_result fp_pool_wait_idle(fp_pool *pool, int64_t deadline_ns) noexcept nogil
     void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics) noexcept nogil
 
@@ -66,8 +72,31 @@ cdef extern from "_bridge.h":
     ctypedef struct py_pool:
         fp_pool *pool
         uint64_t panics
-    ctypedef struct py_batch:
+    ctypedef struct py_settings:
+        py_on_full on_full
+        fp_lane lane
+        int64_t submit_timeout_ns
+        int64_t timeout_ns
+        int64_t until_ns
+        PyObject *context
+        PyObject *watcher
+    ctypedef struct py_view:
+        py_pool *core
+        py_settings settings
+    ctypedef struct py_future:
         pass
+    ctypedef struct py_task:
+        fp_pool *pool
+    ctypedef struct fp_running:
+        pass
+    ctypedef struct py_batch:
+        int64_t deadline_ns
+    py_task *py_running_task(int64_t *deadline_ns, uint64_t *job_id) except? NULL
+    void py_task_retain(py_task *task) noexcept
+    void py_task_drop(py_task *task) noexcept
+    bint py_task_was_stopped(py_task *task) noexcept
+    bint py_pool_was_stopped(fp_pool *pool) noexcept
+    void py_pool_ask_to_stop(fp_pool *pool) noexcept
     enum: PY_BATCH_PENDING
     enum: PY_BATCH_RESULT
     enum: PY_BATCH_EXCEPTION
@@ -82,14 +111,14 @@ cdef extern from "_bridge.h":
     int py_deadline_from(object timeout, const char *name, int64_t *deadline_ns) except -1
     int64_t py_slice_until(int64_t deadline_ns) noexcept nogil
     int py_duration_from(object timeout, const char *name, int64_t *duration_ns) except -1
-    py_pool *py_pool_create(const fp_pool_options *options, object hooks, py_on_full on_full,
-                            int64_t submit_timeout_ns) except NULL
+    py_pool *py_pool_create(const fp_pool_options *options, object hooks, const py_settings *settings) except NULL
+    void py_count_rejected(py_pool *core) noexcept
     void py_pool_destroy(py_pool *core) noexcept
     int py_pools_drain_all() except -1
     int py_core_add_methods(object core_type) except -1
     object py_capi_capsule()
-    py_batch *py_batch_new(py_pool *core, object owner, object fn, list items, bint star, list results,
-                           int64_t grain) except NULL
+    py_batch *py_batch_new(const py_view *view, object owner, object fn, list items, bint star, list results,
+                           int64_t grain, PyObject *context) except NULL
     void py_batch_free(py_batch *batch) noexcept
     int py_batch_submit(py_batch *batch) except -1
     int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns) except -1

@@ -12,6 +12,7 @@ cimport numpy as cnp
 from fastpool._capi cimport *
 
 import concurrent.futures as _futures
+import contextvars as _contextvars
 import operator as _operator
 
 from fastpool import _extras, errors as _errors
@@ -29,36 +30,70 @@ cdef extern from *:
 
 
 cdef fp_pool *pool_of(Core self) except NULL:
-    if self.core is NULL:
+    if self.view.core is NULL:
         raise _errors.PoolError("the pool was not initialised")
-    if fp_pool_is_forked(self.core.pool):
+    if fp_pool_is_forked(self.view.core.pool):
         raise _errors.PoolError("this pool was made by the parent process; make one in the child after fork()")
-    return self.core.pool
+    return self.view.core.pool
+
+
+ON_FULL = {"block": PY_ON_FULL_BLOCK, "raise": PY_ON_FULL_RAISE, "caller_runs": PY_ON_FULL_CALLER_RUNS,
+           "discard_oldest": PY_ON_FULL_DISCARD_OLDEST}
+PRIORITIES = {"high": FP_LANE_HIGH, "normal": FP_LANE_NORMAL, "low": FP_LANE_LOW}
 
 
 cdef class Core:
-    """The C pool behind a Pool. Its hot methods, submit and post, are added from _submit.c."""
-    cdef py_pool *core  # first (and no cdef methods), for C reads it there: py_core_object; NULL until _open
+    """The C pool behind a Pool, or behind a view of one. Its hot methods, submit and post, are added from _submit.c."""
+    cdef py_view view    # first (and no cdef methods), for C reads it there: py_core_object; .core is NULL until _open
+    cdef object base     # of a view: what it is a view of, which holds the pool
+    cdef object context  # what the view's settings borrow
+    cdef object watcher
 
     def __dealloc__(self):
-        if self.core is not NULL:
-            py_pool_destroy(self.core)
+        if self.base is None and self.view.core is not NULL:
+            py_pool_destroy(self.view.core)
 
     def _open(self, hooks, uint32_t max_workers, uint32_t min_workers, uint32_t queue_size, str on_full, submit_timeout,
-              idle_timeout):
+              job_timeout, idle_timeout):
         cdef fp_pool_options options
-        cdef int64_t submit_timeout_ns
-        if self.core is not NULL:
+        cdef py_settings settings
+        if self.view.core is not NULL:
             raise _errors.PoolError("the pool was initialised before")
-        py_duration_from(submit_timeout, b"submit_timeout", &submit_timeout_ns)
+        settings.on_full, settings.lane = ON_FULL[on_full], FP_LANE_NORMAL
+        settings.until_ns = FP_FOREVER
+        settings.context, settings.watcher = NULL, NULL
+        py_duration_from(submit_timeout, b"submit_timeout", &settings.submit_timeout_ns)
+        py_duration_from(job_timeout, b"job_timeout", &settings.timeout_ns)
         py_duration_from(idle_timeout, b"idle_timeout", &options.idle_ns)
         options.max_workers = max_workers
         options.min_workers = min_workers
         options.queue_capacity = queue_size
         options.spin_ns = py_spin_ns
-        policies = {"block": PY_ON_FULL_BLOCK, "raise": PY_ON_FULL_RAISE, "caller_runs": PY_ON_FULL_CALLER_RUNS,
-                    "discard_oldest": PY_ON_FULL_DISCARD_OLDEST}
-        self.core = py_pool_create(&options, hooks, policies[on_full], submit_timeout_ns)
+        self.view.core = py_pool_create(&options, hooks, &settings)
+        self.view.settings = settings
+
+    def _derive(self, Core base, dict options):
+        """Makes this a view: of the pool of `base`, submitting as it does but for the checked `options`."""
+        pool_of(base)
+        cdef py_settings *settings = &self.view.settings
+        cdef int64_t deadline_ns
+        if self.view.core is not NULL:
+            raise _errors.PoolError("the view was initialised before")
+        self.view = base.view
+        self.base, self.context, self.watcher = base, options.get("context", base.context), options.get("watcher", base.watcher)
+        settings.context = NULL if self.context is None else <PyObject *>self.context
+        settings.watcher = NULL if self.watcher is None else <PyObject *>self.watcher
+        if "on_full" in options:
+            settings.on_full = ON_FULL[options["on_full"]]
+        if "priority" in options:
+            settings.lane = PRIORITIES[options["priority"]]
+        if "submit_timeout" in options:
+            py_duration_from(options["submit_timeout"], b"submit_timeout", &settings.submit_timeout_ns)
+        if "timeout" in options:
+            py_duration_from(options["timeout"], b"timeout", &settings.timeout_ns)
+        if "until_ns" in options:
+            deadline_ns = options["until_ns"]
+            settings.until_ns = min(settings.until_ns, deadline_ns)
 
     def _on_own_worker(self):
         cdef fp_pool *pool = pool_of(self)
@@ -68,10 +103,31 @@ cdef class Core:
     def _close(self):
         fp_pool_close(pool_of(self))
 
+    def _ask_to_stop(self):
+        """Running jobs see that they are cancelled."""
+        py_pool_ask_to_stop(pool_of(self))
+
     def _discard_queued(self):
         cdef fp_pool *pool = pool_of(self)
         while fp_pool_discard_oldest(pool):
             pass
+
+    def _wait_for_room(self, int64_t deadline_ns):
+        """Sleeps until there may be room, or the pool is closed. Not for the main thread: no signal is looked at."""
+        cdef fp_pool *pool = pool_of(self)
+        with nogil:
+            fp_pool_wait_for_room(pool, deadline_ns)
+
+    def _submit_deadline_ns(self):
+        """When a submit that waits from now on gives up."""
+        cdef int64_t timeout_ns = self.view.settings.submit_timeout_ns
+        return timeout_ns if timeout_ns == FP_FOREVER else fp_os_now_ns() + timeout_ns
+
+    def _count_rejected(self):
+        py_count_rejected(self.view.core)
+
+    def _copies_context(self):
+        return self.context is True
 
     def _wait_ended(self, timeout):
         """True when all workers have ended within `timeout` seconds."""
@@ -126,7 +182,7 @@ cdef class Core:
                 "queue_capacity": read.queue_capacity or None, "jobs_submitted": read.submitted,
                 "jobs_processed": read.ended[FP_DONE], "jobs_failed": read.ended[FP_FAILED],
                 "jobs_cancelled": read.ended[FP_CANCELLED], "jobs_timed_out": read.ended[FP_TIMED_OUT],
-                "jobs_rejected": read.rejected, "panics": self.core.panics,
+                "jobs_rejected": read.rejected, "panics": self.view.core.panics,
                 "job_duration": _histogram(&read.duration), "queue_wait": _histogram(&read.wait),
             }
         finally:
@@ -152,10 +208,13 @@ cdef class Batch:
     cdef object fn       # the callable
     cdef list items      # its arguments, one call each
     cdef list results    # result or exception of each call; None before
+    cdef object context  # each call runs in a copy of it; None: in the worker's own
 
     cdef int prepare(self, Core core, fn, list items, bint star, int64_t grain) except -1:
         self.core, self.fn, self.items, self.results = core, fn, items, [None] * len(items)
-        self.batch = py_batch_new(core.core, self, fn, items, star, self.results, grain)
+        self.context = _contextvars.copy_context() if core.context is True else core.context
+        self.batch = py_batch_new(&core.view, self, fn, items, star, self.results, grain,
+                                  NULL if self.context is None else <PyObject *>self.context)
         return 0
 
     def __dealloc__(self):
@@ -174,6 +233,8 @@ cdef class Batch:
         if done == PY_BATCH_PENDING:
             if py_batch_reason(self.batch) == FP_DISCARD_BROKEN:
                 raise _errors.BrokenThreadPool("a worker's initializer failed; the job was not run")
+            if py_batch_reason(self.batch) == FP_DISCARD_TIMED_OUT:
+                raise _errors.JobTimeout("the job's deadline passed before it could start")
             raise _futures.CancelledError()
         value = self.take_result(index)
         if done == PY_BATCH_RESULT:
@@ -218,7 +279,9 @@ cdef class MapIterator:
         """Waits for a call; whatever goes wrong ends the iteration."""
         try:
             if py_batch_done(self.batch.batch, index) == PY_BATCH_PENDING:
-                if py_batch_wait(self.batch.batch, index, self.deadline_ns) == 0:
+                if py_batch_wait(self.batch.batch, index, min(self.deadline_ns, self.batch.batch.deadline_ns)) == 0:
+                    if self.batch.batch.deadline_ns <= self.deadline_ns:
+                        raise _errors.JobTimeout("the job's deadline passed before it ended")
                     raise TimeoutError
             return self.batch.take(index)
         except BaseException:
@@ -245,6 +308,7 @@ include "_kernel.pxi"
 include "_arrays.pxi"
 include "_many.pxi"
 include "_gate.pxi"
+include "_jobs.pxi"
 
 
 def deadline_from(timeout):
@@ -300,7 +364,7 @@ cdef int _set_spin() except -1:
 cdef int _wire() except -1:
     global py_kernel_type, py_kernel_refuse, py_kernel_convert
     cdef Core probe = Core.__new__(Core)
-    if <char *>&probe.core - <char *><PyObject *>probe != sizeof(PyObject):
+    if <char *>&probe.view - <char *><PyObject *>probe != sizeof(PyObject):
         raise ImportError("fastpool: Core is not laid out as _bridge.h says")
     cnp.import_array()
     py_errors_init(_errors)

@@ -163,6 +163,11 @@ static int future_traverse(PyObject *self, visitproc visit, void *arg)
     if (future->kind == PY_CALLABLE) /* else it is next_reap, which a detached worker may be writing just now */
         Py_VISIT(future->kwargs);
     Py_VISIT(fp_load(&future->extras, fp_relaxed));
+    py_task *task = py_future_task(future);
+    if (task != NULL) {
+        Py_VISIT(fp_load(&task->context, fp_relaxed));
+        Py_VISIT(fp_load(&task->watcher, fp_relaxed));
+    }
     return visit_dict(self, visit, arg);
 }
 
@@ -194,6 +199,7 @@ void py_future_drop_call(py_future *future)
     Py_XDECREF(fn); /* destructors run only now that the future is in order */
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
+    py_task_drop_context(py_future_task(future));
 }
 
 void py_future_drop_owners(py_future *future)
@@ -240,6 +246,7 @@ static int future_clear(PyObject *self)
         Py_CLEAR(future->value);
     if (fp_load(&future->extras, fp_relaxed) != NULL)
         Py_XDECREF(fp_exchange(&future->extras, NULL, fp_relaxed));
+    py_task_drop_watcher(py_future_task(future));
     clear_dict(self);
     return 0;
 }
@@ -255,6 +262,9 @@ static void future_dealloc(PyObject *self)
 #endif
         PyObject_ClearWeakRefs(self);
     future_clear(self);
+    py_task *task = py_future_task((py_future *)self);
+    if (task != NULL)
+        py_task_drop(task);
     if (!keep_free((py_future *)self))
         PyObject_GC_Del(self);
     Py_DECREF(type);
@@ -332,7 +342,11 @@ void py_future_complete(py_future *future, int phase, PyObject *value)
     future->value = value;
     if (value != NULL && PyObject_IS_GC(value))
         track(future);
-    if (end(future, phase))
+    bool announce = end(future, phase);
+    py_task *task = py_future_task(future);
+    if (task != NULL)
+        py_task_ended(task, future, phase);
+    if (announce)
         py_future_announce(future);
 }
 
@@ -367,6 +381,7 @@ bool py_future_cancel(py_future *future)
     /* An array's job is the queue's as well: it goes when the queue has come to it. */
     if (future->kind != PY_ARRAY && future->kind != PY_ELEMENT)
         py_future_drop_call(future);
+    py_task_drop_watcher(py_future_task(future));
     if (state & PY_EXTRAS)
         py_future_announce(future);
     return true;
@@ -586,10 +601,13 @@ static int parse_timeout(const char *method, PyObject *const *args, Py_ssize_t c
 
 static PyObject *raise_stored(py_future *future)
 {
-    PyObject *exception = Py_NewRef(future->value);
-    /* With the traceback it ended with: each raise would otherwise add its frames to the last one's. */
-    PyObject *traceback = future->args != NULL && PyTraceBack_Check(future->args) ? future->args : NULL;
-    PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, Py_XNewRef(traceback));
+    PyObject *exception = Py_NewRef(future->value), *traceback;
+    /* With the traceback it ended with: each raise would otherwise add its frames to the last one's. Where the deadline has
+     * ended a job that still runs, the arguments are still there, until the job returns. */
+    Py_BEGIN_CRITICAL_SECTION(future);
+    traceback = future->args != NULL && PyTraceBack_Check(future->args) ? Py_NewRef(future->args) : NULL;
+    Py_END_CRITICAL_SECTION();
+    PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, traceback);
     return NULL;
 }
 
@@ -683,7 +701,11 @@ static PyObject *future_cancel(PyObject *self, PyObject *unused)
     py_future *future = (py_future *)self;
     if (future->core == NULL) /* not of a pool: the standard two steps, for whoever made it drives it */
         return PyObject_CallOneArg(standard_cancel, self);
-    return PyBool_FromLong(py_future_cancel(future) || py_future_phase(future) >= PY_CANCELLED || stop_array(future));
+    if (py_future_cancel(future) || py_future_phase(future) >= PY_CANCELLED || stop_array(future))
+        Py_RETURN_TRUE;
+    if (py_future_phase(future) == PY_RUNNING && (future->kind == PY_CALLABLE || future->kind == PY_KERNEL))
+        py_future_ask_to_stop(future);
+    Py_RETURN_FALSE;
 }
 
 /* Of the announce hook: `_state` may now be seen. Called with the condition held. */
@@ -705,6 +727,8 @@ PyDoc_STRVAR(exception_doc,
 PyDoc_STRVAR(cancel_doc,
 "cancel($self, /)\n--\n\n"
 "Cancels the job if it has not started: True then, and from then on.\n\nIts arguments are dropped at once. "
+"A running job is asked to stop (False): it sees current_job().cancelled, and is cancelled if it then raises "
+"CancelledError, as current_job().check() does. "
 "Of an array: what of it has not started; where some of it runs, it ends as cancelled once that has ended.");
 
 static PyMethodDef future_methods[] = {

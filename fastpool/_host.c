@@ -19,7 +19,7 @@ int64_t py_spin_ns;
 uint32_t py_usable_cpus;
 
 PyObject *py_errors_pool, *py_errors_overloaded, *py_errors_submit_timeout, *py_errors_shutdown, *py_errors_broken,
-    *py_errors_native, *py_errors_cancelled;
+    *py_errors_native, *py_errors_cancelled, *py_errors_job_timeout;
 
 int py_errors_init(PyObject *errors)
 {
@@ -30,7 +30,7 @@ int py_errors_init(PyObject *errors)
         {"PoolError", &py_errors_pool}, {"PoolOverloaded", &py_errors_overloaded},
         {"SubmitTimeout", &py_errors_submit_timeout}, {"PoolShutdown", &py_errors_shutdown},
         {"BrokenThreadPool", &py_errors_broken}, {"NativeJobError", &py_errors_native},
-        {"CancelledError", &py_errors_cancelled},
+        {"CancelledError", &py_errors_cancelled}, {"JobTimeout", &py_errors_job_timeout},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if ((*all[i].error = PyObject_GetAttrString(errors, all[i].name)) == NULL)
@@ -56,6 +56,7 @@ static void start_child(void)
 {
     unlock_forks();
     py_this_is_the_main_thread();
+    py_timer_start_child();
 }
 
 int py_host_init(void)
@@ -238,11 +239,33 @@ static PyThreadState *new_thread_state(void)
     return state;
 }
 
+void py_thread_attach(void)
+{
+    PyEval_RestoreThread(mine.state);
+}
+
+void py_thread_detach(void)
+{
+    PyEval_SaveThread();
+}
+
+void py_thread_begin(void)
+{
+    mine.state = new_thread_state();
+    py_thread_attach();
+}
+
+void py_thread_end(void)
+{
+    mine.state = NULL;
+    PyThreadState_Clear(PyThreadState_Get());
+    PyThreadState_DeleteCurrent();
+}
+
 static int worker_start(void *arg, fp_worker *worker)
 {
     py_pool *core = arg;
-    mine.state = new_thread_state();
-    PyEval_RestoreThread(mine.state);
+    py_thread_begin();
     PyObject *ready = PyObject_CallMethod(core->hooks, "worker_started", "i", (int)worker->id);
     int failed = ready == NULL || ready == Py_False;
     if (ready == NULL)
@@ -258,14 +281,12 @@ static void worker_stop(void *arg, fp_worker *worker)
     PyEval_RestoreThread(mine.state);
     py_flush_reaped(core);
     py_reap(core);
-    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "i", (int)worker->id);
+    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "ii", (int)worker->id, 0);
     if (none == NULL)
         PyErr_WriteUnraisable(core->hooks);
     Py_XDECREF(none);
     drop_hooks(core);
-    mine.state = NULL;
-    PyThreadState_Clear(PyThreadState_Get());
-    PyThreadState_DeleteCurrent();
+    py_thread_end();
 }
 
 /* ---- all pools of the process ---- */
@@ -332,10 +353,11 @@ int py_pools_drain_all(void)
         if (!ended)
             return -1;
     }
+    py_timer_stop();
     return 0;
 }
 
-py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_full on_full, int64_t submit_timeout_ns)
+py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, const py_settings *settings)
 {
     fp_host host = {.worker_count = worker_count, .worker_start = worker_start, .worker_stop = worker_stop,
                     .attach = attach, .detach = detach, .pulse = pulse, .idle = idle,
@@ -353,8 +375,7 @@ py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, py_on_f
         fp_pool_close(core->pool); /* as with the standard executors, it is submit that refuses */
     core->hooks = Py_NewRef(hooks);
     fp_store(&core->hooks_users, 1, fp_relaxed);
-    core->on_full = on_full;
-    core->submit_timeout_ns = submit_timeout_ns;
+    core->settings = *settings;
     enlist(core);
     return core;
 }

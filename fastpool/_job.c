@@ -40,35 +40,144 @@ bool py_is_panic(PyObject *exception)
            PyErr_GivenExceptionMatches(exception, PyExc_MemoryError);
 }
 
-/* Ends a started future with the exception that is set. */
-static void fail(py_future *future)
+/* Of a failure that no future carries, or no handler expects. */
+static void tell_hooks(py_pool *core, const char *hook, PyObject *fn, PyObject *exception)
 {
-    py_pool *core = future->core;
-    PyObject *exception = py_take_exception();
-    if (future->posted || py_is_panic(exception))
-        fp_fetch_add(&core->panics, UINT64_C(1), fp_relaxed);
+    fp_worker *worker = fp_worker_current();
+    PyObject *none = PyObject_CallMethod(core->hooks, hook, "OOi", fn != NULL ? fn : Py_None, exception,
+                                         worker != NULL ? (int)worker->id : -1);
+    if (none == NULL) /* the hook logs and swallows what handlers raise; this is out of memory, or the like */
+        PyErr_WriteUnraisable(fn);
+    Py_XDECREF(none);
+}
+
+void py_note_panic(py_pool *core, PyObject *fn, PyObject *exception)
+{
+    if (!py_is_panic(exception))
+        return;
+    fp_fetch_add(&core->panics, UINT64_C(1), fp_relaxed);
+    tell_hooks(core, "job_panicked", fn, exception);
+}
+
+void py_note_failure(py_future *future, PyObject *exception)
+{
+    PyObject *fn;
+    Py_BEGIN_CRITICAL_SECTION(future); /* who runs it may be done with it, and drop it */
+    fn = Py_XNewRef(py_future_fn(future));
+    Py_END_CRITICAL_SECTION();
     if (future->posted) {
-        fp_worker *worker = fp_worker_current();
-        PyObject *none = PyObject_CallMethod(core->hooks, "job_failed", "OOi", py_future_fn(future), exception,
-                                             worker != NULL ? (int)worker->id : -1);
-        if (none == NULL) /* the hook logs and swallows what handlers raise; this is out of memory, or the like */
-            PyErr_WriteUnraisable(py_future_fn(future));
-        Py_XDECREF(none);
+        fp_fetch_add(&future->core->panics, UINT64_C(1), fp_relaxed);
+        tell_hooks(future->core, "job_failed", fn, exception);
+    } else {
+        py_note_panic(future->core, fn, exception);
     }
+    Py_XDECREF(fn);
+}
+
+/* Ends a started future with an exception, which is stolen. */
+static void fail(py_future *future, PyObject *exception)
+{
+    py_note_failure(future, exception);
     py_future_drop_call(future);
     future->args = PyException_GetTraceback(exception);
     py_future_complete(future, PY_FAILED, exception);
+}
+
+static PyObject *call_in(PyObject *context, PyObject *fn, PyObject *args, PyObject *kwargs, int arg_count)
+{
+    if (context == NULL)
+        return call(fn, args, kwargs, arg_count);
+    if (PyContext_Enter(context) < 0)
+        return NULL;
+    PyObject *result = call(fn, args, kwargs, arg_count);
+    if (PyContext_Exit(context) < 0)
+        Py_CLEAR(result);
+    return result;
+}
+
+/* The job ends as it was asked to. */
+static fp_outcome end_stopped(py_future *future, py_task *task)
+{
+    fp_store(&task->has_run, true, fp_release);
+    py_future_drop_call(future);
+    py_future_complete(future, PY_CANCELLED_AND_NOTIFIED, NULL);
+    return FP_CANCELLED;
+}
+
+/* The job has raised, and this thread ends it. */
+static fp_outcome end_raised(py_future *future, py_task *task)
+{
+    PyObject *exception = py_take_exception();
+    if (task != NULL && py_task_was_stopped(task) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
+        Py_DECREF(exception);
+        return end_stopped(future, task);
+    }
+    fp_outcome outcome = py_has_deadline(task) && py_task_is_late(task) ? FP_TIMED_OUT : FP_FAILED;
+    fail(future, exception);
+    return outcome;
+}
+
+/* Its time was over when the job returned: whatever it returned or raised becomes JobTimeout. */
+static void *late(PyObject *result)
+{
+    PyObject *raised = result == NULL ? py_take_exception() : NULL;
+    Py_XDECREF(result);
+    if (raised != NULL && PyErr_GivenExceptionMatches(raised, py_errors_job_timeout)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+    } else {
+        PyObject *timeout = py_job_timeout(true);
+        PyErr_SetObject((PyObject *)Py_TYPE(timeout), timeout);
+        if (raised != NULL)
+            PyException_SetContext(timeout, Py_NewRef(raised));
+        Py_DECREF(timeout);
+    }
+    Py_XDECREF(raised);
+    return NULL;
+}
+
+/* Of a job with a deadline: true when the timer has ended it. */
+static bool lost_to_timer(py_future *future, PyObject **result, py_task *task)
+{
+    if (!py_task_claim(task)) { /* T1 */
+        Py_CLEAR(*result);
+        PyErr_Clear();
+        py_future_drop_call(future);
+        return true;
+    }
+    if (py_task_is_late(task))
+        *result = late(*result);
+    return false;
+}
+
+/* A started job whose deadline has passed does not run: it ends. */
+static bool is_too_late(py_future *future, py_task *task)
+{
+    if (!py_has_deadline(task) || !py_task_is_late(task))
+        return false;
+    if (py_task_claim(task))
+        py_future_time_out(future, false);
+    else
+        py_future_drop_call(future);
+    return true;
 }
 
 /* Runs a future that is this thread's (py_future_start). */
 static fp_outcome run_started(py_future *future)
 {
     PyObject *fn = future->fn, *args = future->args, *kwargs = future->kwargs;
-    PyObject *result = call(fn, args, kwargs, future->arg_count);
-    if (result == NULL) {
-        fail(future);
-        return FP_FAILED;
-    }
+    py_task *task = py_future_task(future);
+    if (task != NULL && is_too_late(future, task))
+        return FP_TIMED_OUT;
+    py_running running = {.running.should_stop = py_running_should_stop, .future = future};
+    fp_running_enter(&running.running);
+    PyObject *context = task == NULL ? NULL : fp_exchange(&task->context, NULL, fp_acq_rel);
+    PyObject *result = call_in(context, fn, args, kwargs, future->arg_count);
+    fp_running_leave(&running.running);
+    Py_XDECREF(context);
+    if (py_has_deadline(task) && lost_to_timer(future, &result, task))
+        return FP_TIMED_OUT;
+    if (result == NULL)
+        return end_raised(future, py_future_task(future)); /* which may have come meanwhile */
     future->fn = future->args = future->kwargs = NULL;
     py_future_complete(future, PY_FINISHED, py_ref_to_pass(result));
     /* After the end is known, for the arguments' destructors may take their time. */
@@ -78,10 +187,13 @@ static fp_outcome run_started(py_future *future)
     return FP_DONE;
 }
 
-/* A job that never ran ends as cancelled, one that was helped along has been counted by the helper. */
+/* A job that never ran ends as cancelled, or at its deadline; one that was helped along has been counted by the helper. */
 static fp_outcome outcome_of_absent(py_future *future)
 {
-    return py_future_phase(future) == PY_CANCELLED_AND_NOTIFIED ? FP_CANCELLED : FP_COUNTED_ELSEWHERE;
+    py_task *task = py_future_task(future);
+    if (py_future_phase(future) == PY_CANCELLED_AND_NOTIFIED)
+        return task != NULL && fp_load(&task->has_run, fp_acquire) ? FP_COUNTED_ELSEWHERE : FP_CANCELLED;
+    return task != NULL && fp_load(&task->unstarted, fp_acquire) ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
 }
 
 static fp_outcome run_python(void *ctx, fp_worker *worker)
@@ -89,6 +201,7 @@ static fp_outcome run_python(void *ctx, fp_worker *worker)
     (void)worker;
     py_future *future = ctx;
     fp_outcome outcome = py_future_start(future) ? run_started(future) : outcome_of_absent(future);
+    py_timer_disarm(future);
     Py_DECREF(future);
     return outcome;
 }
@@ -96,17 +209,20 @@ static fp_outcome run_python(void *ctx, fp_worker *worker)
 static int64_t discard(void *ctx, fp_discard_reason reason)
 {
     py_future *future = ctx;
-    int64_t jobs = 1;
+    fp_outcome outcome = FP_CANCELLED;
     if (reason == FP_DISCARD_BROKEN && py_future_start(future)) {
         py_future_drop_call(future);
         future->args = NULL; /* no traceback; a kernel's scalars were there */
         PyErr_SetString(py_errors_broken, "the pool's initializer failed; the job was not run");
         py_future_complete(future, PY_FAILED, py_take_exception());
-    } else if (!py_future_cancel(future) && outcome_of_absent(future) != FP_CANCELLED) {
-        jobs = 0;
+    } else if (!py_future_cancel(future)) {
+        outcome = outcome_of_absent(future);
     }
+    if (outcome == FP_TIMED_OUT)
+        fp_pool_note(future->core->pool, FP_TIMED_OUT, 1);
+    py_timer_disarm(future);
     Py_DECREF(future);
-    return jobs;
+    return outcome == FP_CANCELLED;
 }
 
 const fp_job_class py_python_job = {.kind = FP_JOB_ATTACHED, .run = run_python, .discard = discard};
@@ -165,44 +281,68 @@ void py_reap(py_pool *core)
 }
 
 /* On a worker it is detached; whoever else runs native jobs is attached, and lets go meanwhile. */
-static int invoke(py_future *future, fp_worker *worker)
+static fp_scalar invoke(py_future *future, fp_worker *worker, int *status)
 {
+    py_running running = {.running.should_stop = py_running_should_stop, .future = future};
     PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
-    int status = py_native_run(future);
+    fp_running_enter(&running.running);
+    fp_scalar result = py_native_run(future, status);
+    fp_running_leave(&running.running);
     if (state != NULL)
         PyEval_RestoreThread(state);
-    return status;
+    return result;
 }
 
-/* Ends a started future of a kernel that returned non-zero. Attached. */
-static fp_outcome fail_native(py_future *future, int status)
+static PyObject *native_error(int status)
 {
     PyObject *exception = PyObject_CallFunction(py_errors_native, "i", status);
-    if (exception != NULL)
-        PyErr_SetObject(py_errors_native, exception);
-    Py_XDECREF(exception);
-    fail(future);
+    return exception != NULL ? exception : py_take_exception();
+}
+
+/* Ends a future whose kernel has not returned in time, or not 0. Attached; this thread has claimed it. */
+static fp_outcome end_native(py_future *future, py_task *task, int status, bool has_run)
+{
+    if (py_has_deadline(task) && py_task_is_late(task)) {
+        py_future_time_out(future, has_run);
+        return FP_TIMED_OUT;
+    }
+    if (task != NULL && py_task_was_stopped(task))
+        return end_stopped(future, task);
+    fail(future, native_error(status));
     return FP_FAILED;
+}
+
+/* Runs a started future on a worker, detached, or on another thread, attached. */
+static fp_outcome run_kernel(py_future *future, fp_worker *worker)
+{
+    int status = 0;
+    fp_outcome outcome = FP_DONE;
+    py_task *task = py_future_task(future);
+    bool is_timed = py_has_deadline(task), too_late = is_timed && py_task_is_late(task);
+    fp_scalar result = too_late ? (fp_scalar){0} : invoke(future, worker, &status);
+    if (is_timed && !py_task_claim(task)) /* T1 */
+        return FP_TIMED_OUT;
+    bool bad = status != 0 || (is_timed && py_task_is_late(task));
+    if (!bad) {
+        future->scalars[0] = result;
+        if (!py_future_complete_native(future, PY_FINISHED))
+            return FP_DONE;
+    }
+    py_tie tie = py_attach_now();
+    if (bad)
+        outcome = end_native(future, py_future_task(future), status, !too_late);
+    else
+        py_future_announce(future);
+    py_detach_again(tie);
+    return outcome;
 }
 
 static fp_outcome run_native(void *ctx, fp_worker *worker)
 {
     py_future *future = ctx;
     py_pool *core = future->core;
-    fp_outcome outcome = FP_DONE;
-    if (!py_future_start(future)) {
-        outcome = outcome_of_absent(future);
-    } else {
-        int status = invoke(future, worker);
-        if (status != 0 || py_future_complete_native(future, PY_FINISHED)) {
-            py_tie tie = py_attach_now();
-            if (status != 0)
-                outcome = fail_native(future, status);
-            else
-                py_future_announce(future);
-            py_detach_again(tie);
-        }
-    }
+    fp_outcome outcome = py_future_start(future) ? run_kernel(future, worker) : outcome_of_absent(future);
+    py_timer_disarm(future);
     py_leave_to_reaper(future, core);
     return outcome;
 }
@@ -219,20 +359,10 @@ const fp_job_class py_native_job = {.kind = 0, .run = run_native, .discard = dis
 
 /* ---- on a thread that waits for the job ---- */
 
-static fp_outcome run_kernel_here(py_future *future)
-{
-    int status = invoke(future, NULL);
-    if (status != 0)
-        return fail_native(future, status);
-    if (py_future_complete_native(future, PY_FINISHED))
-        py_future_announce(future);
-    return FP_DONE;
-}
-
 void py_job_run_here(py_future *future)
 {
     fp_pool *pool = future->core->pool;
-    fp_pool_note(pool, future->kind == PY_KERNEL ? run_kernel_here(future) : run_started(future), 1);
+    fp_pool_note(pool, future->kind == PY_KERNEL ? run_kernel(future, NULL) : run_started(future), 1);
     if (future->kind == PY_KERNEL)
         py_future_drop_owners(future); /* the queue may have let go of it meanwhile */
     fp_pool_told_idle(pool);

@@ -3,7 +3,7 @@ from cpython.object cimport PyObject
 from libc.stddef cimport ptrdiff_t, size_t
 from libc.stdint cimport int64_t
 
-from fastpool._capi cimport py_pool
+from fastpool._capi cimport py_pool, py_view
 
 
 cdef extern from "fp_cast.h":
@@ -69,8 +69,8 @@ cdef extern from "_bridge.h":
         int64_t *job_ps
     object py_array_job_new(py_array_job **job)
     bint py_array_progress(py_future *future, int64_t *started, int64_t *total) noexcept
-    object py_array_submit(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
-    object py_array_run(py_pool *core, object capsule, object owners, object out, int64_t n, int64_t grain)
+    object py_array_submit(const py_view *view, object capsule, object owners, object out, int64_t n, int64_t grain)
+    object py_array_run(const py_view *view, object capsule, object owners, object out, int64_t n, int64_t grain)
     object py_many_new(py_pool *core, object kernel, int64_t calls, char **columns)
-    object py_many_submit(py_pool *core, object capsule)
+    object py_many_submit(const py_view *view, object capsule)
     int py_scalar_from(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar) except -1

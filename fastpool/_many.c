@@ -153,6 +153,7 @@ static void ended(fp_parallel *parallel)
 static void released(fp_parallel *parallel)
 {
     py_future *carrier = many_of(parallel)->carrier;
+    py_timer_disarm(carrier);
     py_leave_to_reaper(carrier, carrier->core);
 }
 
@@ -200,7 +201,7 @@ static int phase_now(py_future *future)
         return fp_load(&many_in(future)->words[block_in(future)], fp_relaxed) & bit_of(future) ? PY_CANCELLED_AND_NOTIFIED
                                                                                             : PY_FINISHED;
     if (discarded_as(future) != 0)
-        return discarded_as(future) == 1 + FP_DISCARD_BROKEN ? PY_FAILED : PY_CANCELLED_AND_NOTIFIED;
+        return discarded_as(future) == 1 + FP_DISCARD_CANCELLED ? PY_CANCELLED_AND_NOTIFIED : PY_FAILED;
     return fp_load(&many_in(future)->words[block_in(future)], fp_acquire) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
 }
 
@@ -209,15 +210,22 @@ int py_element_look(py_future *future)
     return phase_now(future);
 }
 
+/* Why a call that was discarded has failed. */
+static PyObject *discard_error(py_future *future)
+{
+    if (discarded_as(future) == 1 + FP_DISCARD_TIMED_OUT)
+        return py_job_timeout(false);
+    PyErr_SetString(py_errors_broken, "a worker's initializer failed; the job was not run");
+    return py_take_exception();
+}
+
 /* Ends the future as what it has found out, unless somebody else who has found out does it just now. */
 static int settle(py_future *future, int phase)
 {
     PyObject *error = NULL;
     unsigned round = 0;
-    if (phase == PY_FAILED) { /* made first, for that may run Python code, and nobody is to see the future in between */
-        PyErr_SetString(py_errors_broken, "a worker's initializer failed; the job was not run");
-        error = py_take_exception();
-    }
+    if (phase == PY_FAILED) /* made first, for that may run Python code, and nobody is to see the future in between */
+        error = discard_error(future);
     if (py_future_start(future)) {
         py_element_end(future, phase, error);
         return phase;
@@ -416,17 +424,45 @@ static PyObject *make_futures(py_pool *core, PyObject *capsule, py_many *many)
     return futures;
 }
 
-PyObject *py_many_submit(py_pool *core, PyObject *capsule)
+void py_many_time_out(py_future *carrier)
+{
+    PyObject *capsule = Py_NewRef(carrier->fn); /* the queue has it, for it has the carrier */
+    fp_parallel_time_out(&((py_many *)PyCapsule_GetPointer(capsule, NULL))->parallel);
+    Py_DECREF(capsule);
+}
+
+/* The future that the queue holds, and the timer. */
+static int make_carrier(const py_view *view, PyObject *capsule, py_many *many)
+{
+    const py_settings settings = {.timeout_ns = view->settings.timeout_ns, .until_ns = view->settings.until_ns};
+    many->carrier = make_future(view->core, capsule, PY_CARRIER);
+    if (many->carrier == NULL)
+        return -1;
+    if (py_task_add(many->carrier, &settings) < 0) {
+        Py_CLEAR(many->carrier);
+        return -1;
+    }
+    py_timer_arm(many->carrier);
+    Py_INCREF(many->carrier); /* for the submitter: the queue may be done with it at once */
+    return 0;
+}
+
+PyObject *py_many_submit(const py_view *view, PyObject *capsule)
 {
     py_many *many = PyCapsule_GetPointer(capsule, NULL);
-    py_reap(core);
-    PyObject *futures = make_futures(core, capsule, many);
+    py_reap(view->core);
+    PyObject *futures = make_futures(view->core, capsule, many);
     if (futures == NULL || PyList_GET_SIZE(futures) == 0)
         return futures;
-    many->carrier = make_future(core, capsule, PY_CARRIER);
-    if (many->carrier == NULL || py_submit_range(core, &fp_parallel_job, many, many->parallel.range.n) < 0) {
-        Py_XDECREF(many->carrier);
+    if (make_carrier(view, capsule, many) < 0) {
         Py_CLEAR(futures);
+    } else if (py_submit_range(view, &fp_parallel_job, many, many->parallel.range.n) < 0) {
+        py_timer_disarm(many->carrier);
+        Py_DECREF(many->carrier);
+        Py_CLEAR(futures);
+    } else {
+        py_timer_queued(many->carrier);
     }
+    Py_XDECREF(many->carrier);
     return futures;
 }

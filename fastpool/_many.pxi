@@ -19,9 +19,9 @@ def submit_many(Core pool, Kernel k, tuple iterables):
         rows, star = list(iterables[0]), False
     else:
         rows, star = list(zip(*iterables)), True
-    capsule = py_many_new(pool.core, k, len(rows), columns)
+    capsule = py_many_new(pool.view.core, k, len(rows), columns)
     _fill_rows(k, rows, star, columns)
-    return py_many_submit(pool.core, capsule)
+    return py_many_submit(&pool.view, capsule)
 
 
 cdef int _check_array(array, int i) except -1:
@@ -48,11 +48,11 @@ cdef _submit_columns(Core pool, Kernel k, tuple arrays):
     ready = [None] * len(arrays)
     for i in range(len(arrays)):
         ready[i] = _np.ascontiguousarray(arrays[i][:calls], dtype)
-    capsule = py_many_new(pool.core, k, calls, columns)
+    capsule = py_many_new(pool.view.core, k, calls, columns)
     for i in range(len(arrays)):
         source, size = cnp.PyArray_DATA(ready[i]), calls * dtype.itemsize
         memcpy(columns[i], source, size)
-    return py_many_submit(pool.core, capsule)
+    return py_many_submit(&pool.view, capsule)
 
 
 cdef int _fill_rows(Kernel k, list rows, bint star, char **columns) except -1:

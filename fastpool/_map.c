@@ -14,11 +14,57 @@
 #include <stdlib.h>
 
 #include "fp_clock.h"
+#include "fp_running.h"
 
 static PyObject *call_item(py_batch *batch, int64_t index)
 {
     PyObject *item = PyList_GET_ITEM(batch->items, (Py_ssize_t)index);
     return batch->star ? PyObject_Call(batch->fn, item, NULL) : PyObject_CallOneArg(batch->fn, item);
+}
+
+/* In a copy of the context, for several calls may be at work in it. */
+static PyObject *call_item_in_context(py_batch *batch, int64_t index)
+{
+    PyObject *context = PyContext_Copy(batch->context), *value = NULL;
+    if (context != NULL && PyContext_Enter(context) == 0) {
+        value = call_item(batch, index);
+        if (PyContext_Exit(context) < 0)
+            Py_CLEAR(value);
+    }
+    Py_XDECREF(context);
+    return value;
+}
+
+static bool is_late(py_batch *batch)
+{
+    return batch->deadline_ns != FP_FOREVER && fp_os_now_ns() >= batch->deadline_ns;
+}
+
+static PyObject *call_running(py_batch *batch, int64_t index)
+{
+    py_running running = {.running.should_stop = py_running_should_stop, .batch = batch, .index = index};
+    fp_running_enter(&running.running);
+    PyObject *value = batch->context != NULL ? call_item_in_context(batch, index) : call_item(batch, index);
+    fp_running_leave(&running.running);
+    return value;
+}
+
+/* What a call came to that did not return in time, or raised; and how it counts. */
+static PyObject *failure_of(py_batch *batch, PyObject *value, fp_outcome *outcome)
+{
+    py_task *task = fp_load(&batch->task, fp_acquire);
+    PyObject *exception = value == NULL ? py_take_exception() : NULL;
+    Py_XDECREF(value);
+    *outcome = FP_FAILED;
+    if (is_late(batch)) {
+        *outcome = FP_TIMED_OUT;
+        Py_XSETREF(exception, py_job_timeout(true));
+    } else if (task != NULL && py_task_was_stopped(task) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
+        *outcome = FP_CANCELLED;
+    } else {
+        py_note_panic(batch->view.core, batch->fn, exception);
+    }
+    return exception;
 }
 
 static void wake_reader(py_batch *batch)
@@ -27,17 +73,9 @@ static void wake_reader(py_batch *batch)
     fp_os_wake(&batch->epoch, INT_MAX);
 }
 
-/* Runs one call and puts its end where the reader looks. */
-static fp_outcome run_call(py_batch *batch, int64_t index)
+/* Puts a call's end where the reader looks. */
+static void publish(py_batch *batch, int64_t index, PyObject *value, uint8_t done)
 {
-    uint8_t done = PY_BATCH_RESULT;
-    PyObject *value = call_item(batch, index);
-    if (value == NULL) {
-        done = PY_BATCH_EXCEPTION;
-        value = py_take_exception();
-        if (py_is_panic(value))
-            fp_fetch_add(&batch->core->panics, UINT64_C(1), fp_relaxed);
-    }
     PyObject *none = PyList_GET_ITEM(batch->results, (Py_ssize_t)index);
     PyList_SET_ITEM(batch->results, (Py_ssize_t)index, py_ref_to_pass(value)); /* M1 */
     Py_DECREF(none);
@@ -45,41 +83,27 @@ static fp_outcome run_call(py_batch *batch, int64_t index)
     int64_t want = fp_load(&batch->want, fp_seq_cst);   /* M3 */
     if (want == index || want == PY_WANT_ANY)
         wake_reader(batch);
-    return done == PY_BATCH_RESULT ? FP_DONE : FP_FAILED;
 }
 
-/* One worker's share: until no call is left to claim. */
-static fp_outcome run_batch(void *ctx, fp_worker *worker)
+static fp_outcome run_call(py_batch *batch, int64_t index)
 {
-    py_batch *batch = ctx;
-    int64_t begin, end;
-    while (fp_range_claim(&batch->range, batch->grain, &begin, &end)) {
-        if (worker != NULL && end == batch->range.n)
-            fp_worker_range_started(worker);
-        for (int64_t i = begin; i < end; i++) {
-            if (worker == NULL) { /* a reader that helps, or a submitter at the pool's end */
-                fp_pool_note(batch->core->pool, run_call(batch, i), 1);
-                continue;
-            }
-            uint64_t started = worker->now_ticks;
-            fp_outcome outcome = run_call(batch, i);
-            worker->now_ticks = fp_clock_ticks();
-            fp_worker_note(worker, outcome, 1, worker->now_ticks > started ? worker->now_ticks - started : 0);
-            fp_worker_pulse(worker);
-        }
+    uint8_t done = PY_BATCH_RESULT;
+    fp_outcome outcome = FP_DONE;
+    PyObject *value = call_running(batch, index);
+    if (value == NULL || is_late(batch)) {
+        done = PY_BATCH_EXCEPTION;
+        value = failure_of(batch, value, &outcome);
     }
-    if (worker == NULL)
-        fp_pool_told_idle(batch->core->pool);
-    return FP_COUNTED_ELSEWHERE;
+    publish(batch, index, value, done);
+    return outcome;
 }
 
-static void end_batch(void *ctx, fp_worker *worker)
+static fp_outcome run_or_leave_out(py_batch *batch, int64_t index)
 {
-    py_batch *batch = ctx;
-    (void)worker;
-    py_tie tie = py_attach_now();
-    Py_DECREF(batch->owner);
-    py_detach_again(tie);
+    if (!is_late(batch))
+        return run_call(batch, index);
+    publish(batch, index, py_job_timeout(false), PY_BATCH_EXCEPTION); /* it was claimed with others, and they took too long */
+    return FP_TIMED_OUT;
 }
 
 static int64_t cancel(py_batch *batch, int reason)
@@ -91,6 +115,54 @@ static int64_t cancel(py_batch *batch, int reason)
         wake_reader(batch);
     }
     return jobs;
+}
+
+static void cancel_counted(py_batch *batch, fp_discard_reason reason)
+{
+    fp_pool *pool = batch->view.core->pool;
+    int64_t jobs = cancel(batch, (int)reason);
+    if (jobs == 0)
+        return;
+    fp_pool_note(pool, reason == FP_DISCARD_TIMED_OUT ? FP_TIMED_OUT : FP_CANCELLED, (uint64_t)jobs);
+    fp_pool_told_idle(pool);
+}
+
+/* One worker's share: until no call is left to claim. */
+static fp_outcome run_batch(void *ctx, fp_worker *worker)
+{
+    py_batch *batch = ctx;
+    int64_t begin, end;
+    if (is_late(batch)) /* there is no timer for it: nobody sees a call's end but the reader, who looks at the clock too */
+        cancel_counted(batch, FP_DISCARD_TIMED_OUT);
+    while (fp_range_claim(&batch->range, batch->grain, &begin, &end)) {
+        if (worker != NULL && end == batch->range.n)
+            fp_worker_range_started(worker);
+        for (int64_t i = begin; i < end; i++) {
+            if (worker == NULL) { /* a reader that helps, or a submitter at the pool's end */
+                fp_pool_note(batch->view.core->pool, run_or_leave_out(batch, i), 1);
+                continue;
+            }
+            uint64_t started = worker->now_ticks;
+            fp_outcome outcome = run_or_leave_out(batch, i);
+            worker->now_ticks = fp_clock_ticks();
+            fp_worker_note(worker, outcome, 1, worker->now_ticks > started ? worker->now_ticks - started : 0);
+            fp_worker_pulse(worker);
+        }
+        if (is_late(batch))
+            cancel_counted(batch, FP_DISCARD_TIMED_OUT);
+    }
+    if (worker == NULL)
+        fp_pool_told_idle(batch->view.core->pool);
+    return FP_COUNTED_ELSEWHERE;
+}
+
+static void end_batch(void *ctx, fp_worker *worker)
+{
+    py_batch *batch = ctx;
+    (void)worker;
+    py_tie tie = py_attach_now();
+    Py_DECREF(batch->owner);
+    py_detach_again(tie);
 }
 
 static int64_t discard_batch(void *ctx, fp_discard_reason reason)
@@ -118,11 +190,11 @@ static void announce_want(py_batch *batch, int64_t index)
 
 int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns)
 {
-    if (!is_settled(batch, index) && fp_pool_is_forked(batch->core->pool)) {
+    if (!is_settled(batch, index) && fp_pool_is_forked(batch->view.core->pool)) {
         PyErr_SetString(py_errors_pool, "this map belongs to the parent process, whose workers are not in this one");
         return -1;
     }
-    if (!is_settled(batch, index) && py_on_own_worker(batch->core))
+    if (!is_settled(batch, index) && py_on_own_worker(batch->view.core))
         run_batch(batch, NULL); /* a job that maps over its own pool must not wait for a worker that may be itself */
     for (;;) {
         announce_want(batch, index);
@@ -153,27 +225,27 @@ int py_batch_reason(py_batch *batch)
 
 void py_batch_cancel_counted(py_batch *batch)
 {
-    int64_t jobs = cancel(batch, FP_DISCARD_CANCELLED);
-    if (jobs == 0)
-        return;
-    fp_pool_note(batch->core->pool, FP_CANCELLED, (uint64_t)jobs);
-    fp_pool_told_idle(batch->core->pool);
+    py_task *task = fp_load(&batch->task, fp_acquire);
+    cancel_counted(batch, is_late(batch) ? FP_DISCARD_TIMED_OUT : FP_DISCARD_CANCELLED);
+    if (task != NULL)
+        fp_store(&task->stop, 1, fp_release);
 }
 
-py_batch *py_batch_new(py_pool *core, PyObject *owner, PyObject *fn, PyObject *items, int star, PyObject *results,
-                       int64_t grain)
+py_batch *py_batch_new(const py_view *view, PyObject *owner, PyObject *fn, PyObject *items, int star, PyObject *results,
+                       int64_t grain, PyObject *context)
 {
     py_batch *batch = NULL;
     size_t count = (size_t)PyList_GET_SIZE(items);
     if (posix_memalign((void **)&batch, FP_CACHE_LINE, sizeof *batch) != 0)
         return (py_batch *)PyErr_NoMemory();
     *batch = (py_batch){.grain = grain, .fn = fn, .items = items, .results = results, .owner = owner, .star = star,
-                        .core = core};
+                        .view = *view, .context = context, .deadline_ns = py_settings_deadline(&view->settings)};
     batch->done = calloc(count, sizeof *batch->done);
     if (batch->done == NULL) {
         free(batch);
         return (py_batch *)PyErr_NoMemory();
     }
+    batch->first_id = py_task_ids(count);
     fp_range_init(&batch->range, (int64_t)count);
     fp_store(&batch->cancelled_from, INT64_MAX, fp_relaxed);
     fp_store(&batch->want, (int64_t)PY_WANT_NONE, fp_relaxed);
@@ -182,6 +254,9 @@ py_batch *py_batch_new(py_pool *core, PyObject *owner, PyObject *fn, PyObject *i
 
 void py_batch_free(py_batch *batch)
 {
+    py_task *task = fp_load(&batch->task, fp_acquire);
+    if (task != NULL)
+        py_task_drop(task);
     free(batch->done);
     free(batch);
 }
@@ -189,7 +264,7 @@ void py_batch_free(py_batch *batch)
 int py_batch_submit(py_batch *batch)
 {
     Py_INCREF(batch->owner); /* end_batch drops it */
-    if (py_submit_range(batch->core, &map_job, batch, batch->range.n) == 0)
+    if (py_submit_range(&batch->view, &map_job, batch, batch->range.n) == 0)
         return 0;
     Py_DECREF(batch->owner);
     return -1;

@@ -54,12 +54,14 @@ void py_native_fill(py_future *future, PyObject *kernel, const fp_scalar *scalar
     Py_INCREF(kernel); /* holds the code and the user data */
 }
 
-int py_native_run(py_future *future)
+fp_scalar py_native_run(py_future *future, int *status)
 {
     const py_code *code = future->code;
-    fp_scalar result = fp_call_scalar((fp_signature)code->signature, code->fn, future->scalars, code->data);
-    future->scalars[0] = result;
-    return future->type == 'i' ? (int)result.i64 : 0;
+    py_task *task = py_future_task(future);
+    const fp_scalar *scalars = py_has_deadline(task) ? task->scalars : future->scalars;
+    fp_scalar result = fp_call_scalar((fp_signature)code->signature, code->fn, scalars, code->data);
+    *status = future->type == 'i' ? (int)result.i64 : 0;
+    return result;
 }
 
 int py_kernel_publish(PyObject *object)

@@ -44,19 +44,21 @@ static int wait_for_room(py_pool *core, int64_t deadline_ns)
 }
 
 /* One answer to a full queue. FULL: try again. OK: queued after all. -1: refused, an exception is set. */
-static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs, int64_t deadline_ns)
+static int on_full(const py_view *view, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
+                   int64_t deadline_ns)
 {
-    if (core->on_full == PY_ON_FULL_RAISE) {
+    py_pool *core = view->core;
+    if (view->settings.on_full == PY_ON_FULL_RAISE) {
         py_count_rejected(core);
         PyErr_Format(py_errors_overloaded, "the queue is full (queue_size=%u)", core->pool->options.queue_capacity);
         return -1;
     }
-    if (core->on_full == PY_ON_FULL_DISCARD_OLDEST && fp_pool_discard_oldest(core->pool))
+    if (view->settings.on_full == PY_ON_FULL_DISCARD_OLDEST && fp_pool_discard_oldest(core->pool))
         return FP_SUBMIT_FULL;
     /* A job that submits to its own full queue goes past the bound: were it to wait, the workers could all be waiting so;
      * and another job, run here in between, might wait for something that this one holds. */
     if (py_on_own_worker(core))
-        return (int)fp_pool_submit_beyond(core->pool, job_class, ctx, is_range, jobs);
+        return (int)fp_pool_submit_beyond(core->pool, job_class, ctx, is_range, jobs, view->settings.lane);
     int room = wait_for_room(core, deadline_ns);
     if (room == 0) {
         py_count_rejected(core);
@@ -66,19 +68,19 @@ static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool
 }
 
 /* The queue was full: until it takes ctx, or on_full says to give up. 0, or -1 with an exception. */
-static int push_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+static int push_full(const py_view *view, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
 {
     fp_submit_result result = FP_SUBMIT_FULL;
-    int64_t deadline_ns = core->submit_timeout_ns;
+    int64_t deadline_ns = view->settings.submit_timeout_ns;
     if (deadline_ns != FP_FOREVER)
         deadline_ns += fp_os_now_ns();
     while (result == FP_SUBMIT_FULL) {
-        int answer = on_full(core, job_class, ctx, is_range, jobs, deadline_ns);
+        int answer = on_full(view, job_class, ctx, is_range, jobs, deadline_ns);
         if (answer < 0)
             return -1;
         result = (fp_submit_result)answer;
         if (result == FP_SUBMIT_FULL)
-            result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs);
+            result = fp_pool_submit(view->core->pool, job_class, ctx, is_range, jobs, view->settings.lane);
     }
     return py_settle(result);
 }
@@ -95,32 +97,37 @@ static void run_on_caller(py_pool *core, const fp_job_class *job_class, void *ct
     fp_pool_told_idle(core->pool);
 }
 
-/* Queues ctx, whose reference passes to the queue on success. 0, or -1 with an exception. */
-static int push(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+/* Queues ctx, whose reference passes to the queue on success. 0, -1 with an exception, or 1: full, and to be refused. */
+static int push(const py_view *view, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
 {
-    fp_submit_result result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs);
-    if (result == FP_SUBMIT_FULL && core->on_full == PY_ON_FULL_CALLER_RUNS) {
-        run_on_caller(core, job_class, ctx, is_range, jobs);
+    fp_submit_result result = fp_pool_submit(view->core->pool, job_class, ctx, is_range, jobs, view->settings.lane);
+    if (result == FP_SUBMIT_FULL && view->settings.on_full == PY_ON_FULL_CALLER_RUNS) {
+        run_on_caller(view->core, job_class, ctx, is_range, jobs);
         return 0;
     }
+    if (result == FP_SUBMIT_FULL && view->settings.on_full == PY_ON_FULL_REFUSE)
+        return 1;
     if (result == FP_SUBMIT_FULL)
-        return push_full(core, job_class, ctx, is_range, jobs);
+        return push_full(view, job_class, ctx, is_range, jobs);
     return py_settle(result);
 }
 
-int py_submit_range(py_pool *core, const fp_job_class *job_class, void *ctx, int64_t jobs)
+int py_submit_range(const py_view *view, const fp_job_class *job_class, void *ctx, int64_t jobs)
 {
-    return push(core, job_class, ctx, true, jobs);
+    return push(view, job_class, ctx, true, jobs);
 }
 
-/* Queues the future, leaving the caller's reference as it is. 0, or -1 with an exception. */
-static int submit_future(py_pool *core, py_future *future)
+/* Queues the future, leaving the caller's reference as it is. As push(). */
+static int submit_future(const py_view *view, py_future *future)
 {
     py_new_ref_to_pass((PyObject *)future);
-    if (push(core, future->kind == PY_KERNEL ? &py_native_job : &py_python_job, future, false, 1) == 0)
-        return 0;
-    Py_DECREF(future);
-    return -1;
+    py_timer_arm(future); /* before: once it is queued, it may be done with */
+    int refused = push(view, future->kind == PY_KERNEL ? &py_native_job : &py_python_job, future, false, 1);
+    if (refused != 0) {
+        py_timer_disarm(future);
+        Py_DECREF(future);
+    }
+    return refused;
 }
 
 /* The arguments after fn into the future: none, one, or a tuple; keywords into a dict. */
@@ -168,16 +175,21 @@ py_pool *py_core_from(PyObject *object)
         PyErr_Format(PyExc_TypeError, "pool must be a fastpool.Pool, not %.200s", py_type_name(object));
         return NULL;
     }
-    py_pool *core = ((py_core_object *)object)->core;
+    py_pool *core = ((py_core_object *)object)->view.core;
     if (core == NULL)
         PyErr_SetString(py_errors_pool, "the pool was not initialised");
     return core;
 }
 
+static const py_view *view_of(PyObject *self)
+{
+    return &((py_core_object *)self)->view;
+}
+
 /* A future for fn(*args, **kwargs), not yet queued. */
 static py_future *make(PyObject *self, const char *method, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    py_pool *core = ((py_core_object *)self)->core;
+    py_pool *core = view_of(self)->core;
     if (core == NULL) {
         PyErr_SetString(py_errors_pool, "the pool was not initialised");
         return NULL;
@@ -202,16 +214,39 @@ static py_future *make(PyObject *self, const char *method, PyObject *const *args
         py_native_fill(future, args[0], scalars);
     else if (fill_call(future, args[0], args + 1, count - 1, names) < 0)
         Py_CLEAR(future);
-    if (future != NULL)
-        future->core = core;
+    if (future == NULL)
+        return NULL;
+    future->core = core;
+    if (py_task_add(future, &view_of(self)->settings) < 0)
+        Py_CLEAR(future);
     return future;
 }
 
 static PyObject *core_submit(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     py_future *future = make(self, "submit", args, count, names);
-    if (future != NULL && submit_future(future->core, future) < 0)
+    if (future != NULL && submit_future(view_of(self), future) < 0)
         Py_CLEAR(future);
+    return (PyObject *)future;
+}
+
+/* submit(), or None where that would wait for room. */
+static PyObject *core_submit_unless_full(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    py_future *future = make(self, "run", args, count, names);
+    const py_view *view = view_of(self);
+    py_on_full policy = view->settings.on_full;
+    if (future == NULL)
+        return NULL;
+    bool waits = (policy == PY_ON_FULL_BLOCK || policy == PY_ON_FULL_CALLER_RUNS) && !py_on_own_worker(view->core);
+    py_view refusing = *view;
+    if (waits)
+        refusing.settings.on_full = PY_ON_FULL_REFUSE;
+    int refused = submit_future(&refusing, future);
+    if (refused != 0)
+        Py_CLEAR(future);
+    if (refused > 0)
+        Py_RETURN_NONE;
     return (PyObject *)future;
 }
 
@@ -221,7 +256,7 @@ static PyObject *core_post(PyObject *self, PyObject *const *args, Py_ssize_t cou
     if (future == NULL)
         return NULL;
     future->posted = 1;
-    int refused = submit_future(future->core, future);
+    int refused = submit_future(view_of(self), future);
     Py_DECREF(future);
     if (refused < 0)
         return NULL;
@@ -229,9 +264,9 @@ static PyObject *core_post(PyObject *self, PyObject *const *args, Py_ssize_t cou
 }
 
 /* Queues the last future of the list, or takes it off the list. */
-static int submit_listed(py_future *future, PyObject *futures)
+static int submit_listed(const py_view *view, py_future *future, PyObject *futures)
 {
-    if (submit_future(future->core, future) == 0)
+    if (submit_future(view, future) == 0)
         return 0;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -268,7 +303,7 @@ static PyObject *core_submit_each(PyObject *self, PyObject *const *args, Py_ssiz
         for (Py_ssize_t k = 0; k < extra; k++)
             call[1 + k] = star ? PyTuple_GET_ITEM(item, k) : item;
         py_future *future = make(self, "submit_many", call, 1 + extra, NULL);
-        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 || submit_listed(future, futures) < 0;
+        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 || submit_listed(view_of(self), future, futures) < 0;
         Py_XDECREF(future);
         if (bad) {
             cancel_listed(futures);
@@ -304,6 +339,7 @@ PyDoc_STRVAR(post_doc,
 static PyMethodDef core_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))core_submit, METH_FASTCALL | METH_KEYWORDS, submit_doc},
     {"post", (PyCFunction)(void (*)(void))core_post, METH_FASTCALL | METH_KEYWORDS, post_doc},
+    {"_submit_unless_full", (PyCFunction)(void (*)(void))core_submit_unless_full, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_submit_each", (PyCFunction)(void (*)(void))core_submit_each, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
