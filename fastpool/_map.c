@@ -48,7 +48,7 @@ static fp_outcome run_call(py_batch *batch, int64_t index)
     return done == PY_BATCH_RESULT ? FP_DONE : FP_FAILED;
 }
 
-/* One worker's share: until no call is left to claim. */
+/* One worker's share: until no call is left to claim, or it is to yield. */
 static fp_outcome run_batch(void *ctx, fp_worker *worker)
 {
     py_batch *batch = ctx;
@@ -67,6 +67,8 @@ static fp_outcome run_batch(void *ctx, fp_worker *worker)
             fp_worker_note(worker, outcome, 1, worker->now_ticks > started ? worker->now_ticks - started : 0);
             fp_worker_pulse(worker);
         }
+        if (worker != NULL && fp_worker_should_yield(worker))
+            break;
     }
     if (worker == NULL)
         fp_pool_told_idle(batch->core->pool);
@@ -98,8 +100,13 @@ static int64_t discard_batch(void *ctx, fp_discard_reason reason)
     return cancel(ctx, (int)reason);
 }
 
+static bool batch_all_started(void *ctx)
+{
+    return fp_range_left(&((py_batch *)ctx)->range) == 0;
+}
+
 static const fp_job_class map_job = {
-    .kind = FP_JOB_ATTACHED, .run = run_batch, .discard = discard_batch, .end = end_batch,
+    .kind = FP_JOB_ATTACHED, .run = run_batch, .discard = discard_batch, .end = end_batch, .all_started = batch_all_started,
 };
 
 static bool is_settled(py_batch *batch, int64_t index)
