@@ -23,6 +23,7 @@ enum {
     FP_JOB_KIND_BITS = 2,
 };
 
+/* Which jobs start first, as fp_queue.h says. Within a lane they start in the order of their submits. */
 typedef enum fp_lane { FP_LANE_HIGH, FP_LANE_NORMAL, FP_LANE_LOW, FP_LANES } fp_lane;
 
 /* How a job ended: which counter of the metrics it goes to. */
@@ -45,14 +46,16 @@ typedef enum fp_discard_reason {
 typedef struct fp_job_class {
     unsigned kind; /* FP_JOB_ATTACHED or 0 */
     /* Runs the job and publishes its result. Never called under a lock. Of a range: runs chunks until none is left to
-     * start, once for each worker that joins, and counts them itself (fp_worker_note); its outcome is not looked at. */
+     * start, or fp_worker_should_yield() says so, whenever a worker joins, and counts them itself (fp_worker_note); its
+     * outcome is not looked at. */
     fp_outcome (*run)(void *ctx, struct fp_worker *worker);
     /* Ends the job without running it (cancelled, discarded, pool broken). Attached if `kind` says so. Of a range: its
      * jobs that have not started; how many those were. */
     int64_t (*discard)(void *ctx, fp_discard_reason reason);
     /* Ranges only: all workers have left; publish the result and let go of ctx. */
     void (*end)(void *ctx, struct fp_worker *worker);
-    /* Ranges only, called inside: true when no job is left to start, nor will be. NULL: not known. */
+    /* Ranges only, called inside: true when no job is left to start, nor will be. NULL: not known, and then run() never
+     * yields. */
     bool (*all_started)(void *ctx);
 } fp_job_class;
 

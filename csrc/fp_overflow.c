@@ -1,4 +1,4 @@
-/* fp_overflow.c - a list of chunks, first in first out. */
+/* fp_overflow.c - a list of chunks for each lane, first in first out. */
 #include "fp_overflow.h"
 
 #include <stdlib.h>
@@ -18,19 +18,24 @@ void fp_overflow_init(fp_overflow *overflow)
 {
     fp_store(&overflow->count, UINT64_C(0), fp_relaxed);
     fp_mutex_init(&overflow->mutex);
-    overflow->first = overflow->last = NULL;
+    overflow->turn = 0;
+    for (unsigned lane = 0; lane < FP_LANES; lane++) {
+        fp_store(&overflow->lists[lane].count, UINT64_C(0), fp_relaxed);
+        overflow->lists[lane].first = overflow->lists[lane].last = NULL;
+    }
 }
 
 void fp_overflow_destroy(fp_overflow *overflow)
 {
     fp_mutex_destroy(&overflow->mutex);
-    free(overflow->first); /* at most an empty chunk is kept: a pool ends only when its queue is drained */
+    for (unsigned lane = 0; lane < FP_LANES; lane++)
+        free(overflow->lists[lane].first); /* at most an empty chunk is kept: a pool ends only when its queue is drained */
 }
 
 /* The chunk to append to; NULL when memory is short. Called with the mutex. */
-static fp_overflow_chunk *writable_chunk(fp_overflow *overflow)
+static fp_overflow_chunk *writable_chunk(fp_overflow_list *list)
 {
-    fp_overflow_chunk *last = overflow->last;
+    fp_overflow_chunk *last = list->last;
     if (last != NULL && last->end < CHUNK_JOBS)
         return last;
     fp_overflow_chunk *chunk = malloc(sizeof *chunk);
@@ -39,46 +44,60 @@ static fp_overflow_chunk *writable_chunk(fp_overflow *overflow)
     chunk->next = NULL;
     chunk->begin = chunk->end = 0;
     if (last == NULL)
-        overflow->first = chunk;
+        list->first = chunk;
     else
         last->next = chunk;
-    overflow->last = chunk;
+    list->last = chunk;
     return chunk;
 }
 
-bool fp_overflow_push(fp_overflow *overflow, fp_started job, unsigned kind)
+bool fp_overflow_push(fp_overflow *overflow, fp_started job, unsigned kind, fp_lane lane)
 {
+    fp_overflow_list *list = &overflow->lists[lane];
     fp_mutex_lock(&overflow->mutex);
-    fp_overflow_chunk *chunk = writable_chunk(overflow);
+    fp_overflow_chunk *chunk = writable_chunk(list);
     if (chunk != NULL) {
         chunk->items[chunk->end].job = job;
         chunk->items[chunk->end].kind = kind;
         chunk->end++;
+        fp_fetch_add(&list->count, UINT64_C(1), fp_seq_cst);
         fp_fetch_add(&overflow->count, UINT64_C(1), fp_seq_cst);
     }
     fp_mutex_unlock(&overflow->mutex);
     return chunk != NULL;
 }
 
-/* Moves the oldest job on. False when the ring is full or the list empty. Called with the mutex. */
-static bool move_one(fp_overflow *overflow, fp_queue *queue)
+/* Moves the lane's oldest job on. False when the ring is full or the list empty. Called with the mutex. */
+static bool move_one_of(fp_overflow *overflow, fp_lane lane, fp_queue *queue)
 {
-    fp_overflow_chunk *chunk = overflow->first;
+    fp_overflow_list *list = &overflow->lists[lane];
+    fp_overflow_chunk *chunk = list->first;
     if (chunk == NULL || chunk->begin == chunk->end)
         return false;
     fp_started job = chunk->items[chunk->begin].job;
-    if (!fp_queue_try_push(queue, job.job_class, job.ctx, chunk->items[chunk->begin].kind, job.submitted_ticks))
+    if (!fp_queue_try_push(queue, job.job_class, job.ctx, chunk->items[chunk->begin].kind, lane, job.submitted_ticks))
         return false;
-    fp_fetch_sub(&overflow->count, UINT64_C(1), fp_seq_cst); /* after the push: see FIFO in the header */
+    fp_fetch_sub(&list->count, UINT64_C(1), fp_seq_cst); /* after the push: see FIFO in the header */
+    fp_fetch_sub(&overflow->count, UINT64_C(1), fp_seq_cst);
     if (++chunk->begin < chunk->end)
         return true;
-    if (chunk == overflow->last) { /* the last chunk is kept and starts anew: no malloc for each job at the brim */
+    if (chunk == list->last) { /* the last chunk is kept and starts anew: no malloc for each job at the brim */
         chunk->begin = chunk->end = 0;
         return true;
     }
-    overflow->first = chunk->next;
+    list->first = chunk->next;
     free(chunk);
     return true;
+}
+
+static bool move_one(fp_overflow *overflow, fp_queue *queue)
+{
+    fp_lane first = fp_lane_of_turn(overflow->turn);
+    bool moved = move_one_of(overflow, first, queue);
+    for (unsigned lane = FP_LANE_HIGH; lane < FP_LANES && !moved; lane++)
+        moved = lane != first && move_one_of(overflow, (fp_lane)lane, queue);
+    overflow->turn += moved;
+    return moved;
 }
 
 void fp_overflow_refill(fp_overflow *overflow, fp_queue *queue)
@@ -93,11 +112,11 @@ void fp_overflow_refill(fp_overflow *overflow, fp_queue *queue)
 
 uint64_t fp_overflow_queued(fp_overflow *overflow, fp_queue *queue)
 {
-    /* An item leaves the count after it is in the ring, so with a count of 0 read first the ring has all of them. */
+    /* An item leaves the count after it is in the ring, so with a count of 0 read first the rings have all of them. */
     if (fp_overflow_count(overflow) == 0)
-        return fp_ring_enqueued(&queue->ready);
+        return fp_queue_pushed(queue);
     fp_mutex_lock(&overflow->mutex);
-    uint64_t queued = fp_overflow_count(overflow) + fp_ring_enqueued(&queue->ready);
+    uint64_t queued = fp_overflow_count(overflow) + fp_queue_pushed(queue);
     fp_mutex_unlock(&overflow->mutex);
     return queued;
 }

@@ -137,7 +137,7 @@ static void note_job_ps(way *way, int64_t took_ns)
 static bool are_too_many(fp_pool *pool)
 {
     uint32_t assisting = fp_load(&pool->assisting, fp_relaxed);
-    return fp_load(&pool->awake, fp_relaxed) + assisting > pool->options.max_workers ||
+    return fp_pool_is_paused(pool) || fp_load(&pool->awake, fp_relaxed) + assisting > fp_load(&pool->max_workers, fp_relaxed) ||
            fp_awake_count() + assisting > pool->usable_cpus;
 }
 
@@ -150,7 +150,7 @@ static void measure(way *way)
     count_measured(way);
     set_pace(way, took_ns);
     if (way->role == ALONE)
-        way->enough = worth_waking(way, took_ns, now_ns);
+        way->enough = worth_waking(way, took_ns, now_ns) || fp_pool_is_paused(way->parallel->pool);
     else if (way->role == ASSISTING)
         way->enough = are_too_many(way->parallel->pool);
     if (now_ns >= way->until_ns)
@@ -226,7 +226,7 @@ static void run_pieces(way *way)
         if (!fp_range_claim(&parallel->range, way->grain, &begin, &end))
             return;
         run_piece(way, begin, end);
-        if (end == parallel->range.n)
+        if (end == parallel->range.n || (way->worker != NULL && fp_worker_should_yield(way->worker)))
             return;
         if (++way->pieces >= way->together)
             measure(way);
@@ -273,10 +273,9 @@ static void take_part_here(fp_parallel *parallel, role role, int64_t until_ns)
 
 bool fp_parallel_may_assist(fp_pool *pool)
 {
-    uint32_t assisting = fp_load(&pool->assisting, fp_relaxed);
-    return pool->options.max_workers > 1 && fp_load(&pool->live, fp_relaxed) > 0 &&
-           fp_load(&pool->awake, fp_relaxed) + assisting < pool->options.max_workers &&
-           fp_awake_count() + assisting < pool->usable_cpus;
+    uint32_t assisting = fp_load(&pool->assisting, fp_relaxed), most = fp_load(&pool->max_workers, fp_relaxed);
+    return most > 1 && fp_load(&pool->live, fp_relaxed) > 0 && fp_load(&pool->awake, fp_relaxed) + assisting < most &&
+           fp_awake_count() + assisting < pool->usable_cpus && !fp_pool_is_paused(pool);
 }
 
 bool fp_parallel_may_start_here(fp_pool *pool)
@@ -340,7 +339,8 @@ void fp_parallel_help(fp_parallel *parallel, int64_t until_ns)
 
 void fp_parallel_assist(fp_parallel *parallel, int64_t until_ns)
 {
-    if (fp_os_now_ns() >= until_ns || !(parallel->assisted || fp_parallel_may_assist(parallel->pool)))
+    if (fp_os_now_ns() >= until_ns || fp_pool_is_paused(parallel->pool) ||
+        !(parallel->assisted || fp_parallel_may_assist(parallel->pool)))
         return;
     start_assisting(parallel);
     take_part_here(parallel, ASSISTING, until_ns);

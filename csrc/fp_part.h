@@ -57,6 +57,12 @@ static inline bool fp_helper_has_time(const fp_helper *helper)
            fp_os_now_ns() < helper->deadline_ns;
 }
 
+/* And a thread that only assists runs nothing in a paused pool. */
+static inline bool fp_helper_may_go_on(const fp_helper *helper)
+{
+    return fp_helper_has_time(helper) && (helper->is_worker || !fp_pool_is_paused(helper->group->pool));
+}
+
 /* Takes what of the burst has not been taken, as cancelled, and seals it. Counts by itself: always 0. */
 int64_t fp_group_discard_burst(void *ctx, fp_discard_reason reason);
 

@@ -22,6 +22,9 @@ fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host)
     if (host != NULL)
         pool->host = *host;
     pool->workers = calloc(options->max_workers, sizeof *pool->workers);
+    pool->places = options->max_workers;
+    fp_store(&pool->min_workers, options->min_workers, fp_relaxed);
+    fp_store(&pool->max_workers, options->max_workers, fp_relaxed);
     if (pool->workers == NULL ||
         !fp_queue_init(&pool->queue, options->queue_capacity ? options->queue_capacity : UNBOUNDED_RING,
                        (options->max_workers < MOST_SPARES ? options->max_workers : MOST_SPARES) + MORE_SPARES)) {
@@ -100,7 +103,7 @@ static fp_worker *spare_worker(fp_pool *pool)
     for (uint32_t i = 0; i < pool->made; i++)
         if (!fp_load(&pool->workers[i]->running_loop, fp_acquire))
             return pool->workers[i];
-    if (pool->made == pool->options.max_workers)
+    if (pool->made == pool->places)
         return NULL;
     fp_worker *worker = fp_worker_create(pool, pool->made);
     if (worker != NULL)
@@ -116,9 +119,10 @@ typedef enum start_result {
 
 static start_result start_worker_locked(fp_pool *pool, uint32_t most, fp_thread *old, bool *has_old)
 {
+    uint32_t places = fp_load(&pool->max_workers, fp_relaxed); /* by now it may be lower than when `most` was read */
     if (fp_load(&pool->state, fp_seq_cst) > FP_POOL_DRAINING)
         return IMPOSSIBLE;
-    if (fp_load(&pool->running, fp_seq_cst) >= most)
+    if (fp_load(&pool->running, fp_seq_cst) >= (most < places ? most : places))
         return ENOUGH;
     fp_worker *worker = spare_worker(pool);
     if (worker == NULL)
@@ -144,21 +148,25 @@ bool fp_pool_is_empty(fp_pool *pool)
 {
     fp_queue_head head;
     /* The overflow first: a job that is moved on meanwhile is in the ring before it leaves the count. */
-    return fp_overflow_count(&pool->overflow) == 0 && !fp_queue_peek(&pool->queue, &head);
+    return fp_overflow_count(&pool->overflow) == 0 && !fp_queue_peek(&pool->queue, FP_LANE_HIGH, &head);
+}
+
+bool fp_pool_has_work(fp_pool *pool)
+{
+    return !fp_pool_is_paused(pool) && !fp_pool_is_empty(pool);
 }
 
 bool fp_pool_holds_more(fp_pool *pool)
 {
-    return fp_overflow_count(&pool->overflow) != 0 || fp_ring_holds_more(&pool->queue.ready, 1);
+    return fp_overflow_count(&pool->overflow) != 0 || fp_queue_holds_more(&pool->queue, 1);
 }
 
 void fp_pool_wake(fp_pool *pool)
 {
-    uint32_t most = pool->options.max_workers;
     start_result result = STARTED;
     for (;;) {
-        uint32_t nobody = 0;
-        if (fp_load(&pool->searching, fp_seq_cst) != 0)
+        uint32_t nobody = 0, most = fp_load(&pool->max_workers, fp_seq_cst);
+        if (fp_load(&pool->searching, fp_seq_cst) != 0 || fp_pool_is_paused(pool))
             return;
         bool parked = fp_load(&pool->work.tokens, FP_EC_LOOK) != 0;
         if (!parked && (result == IMPOSSIBLE || fp_load(&pool->running, fp_seq_cst) >= most))
@@ -173,19 +181,29 @@ void fp_pool_wake(fp_pool *pool)
     }
 }
 
-/* S2. Behind the overflow as long as there is one: see FIFO in fp_overflow.h. */
-static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void *ctx, unsigned kind, bool bounded)
+/* Starts what is missing of the workers that the pool keeps, once it has started any. Resize does it after it has raised
+ * `min_workers`, and who leaves after it has given up its place, in the one order of seq_cst: so if the places are all taken for
+ * one, the other finds that one is not. */
+void fp_pool_replenish(fp_pool *pool)
+{
+    while (fp_load(&pool->state, fp_seq_cst) == FP_POOL_OPEN && fp_load(&pool->live, fp_seq_cst) != 0 &&
+           fp_load(&pool->live, fp_seq_cst) < fp_load(&pool->min_workers, fp_seq_cst) &&
+           start_worker(pool, UINT32_MAX) == STARTED)
+        ;
+}
+
+/* S2. Behind the overflow of its lane as long as there is one: see FIFO in fp_overflow.h. */
+static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane, bool bounded)
 {
     uint64_t now = fp_clock_ticks();
     if (fp_overflow_count(&pool->overflow) != 0 && fp_queue_has_room(&pool->queue))
         fp_overflow_refill(&pool->overflow, &pool->queue);
-    bool overflowed = fp_overflow_count(&pool->overflow) != 0;
-    if (!overflowed && fp_queue_try_push(&pool->queue, job_class, ctx, kind, now))
+    if (!fp_overflow_holds(&pool->overflow, lane) && fp_queue_try_push(&pool->queue, job_class, ctx, kind, lane, now))
         return FP_SUBMIT_OK;
     if (bounded)
         return FP_SUBMIT_FULL;
     fp_started job = {.job_class = job_class, .ctx = ctx, .submitted_ticks = now};
-    return fp_overflow_push(&pool->overflow, job, kind) ? FP_SUBMIT_OK : FP_SUBMIT_NO_MEMORY;
+    return fp_overflow_push(&pool->overflow, job, kind, lane) ? FP_SUBMIT_OK : FP_SUBMIT_NO_MEMORY;
 }
 
 fp_submit_result fp_pool_look(fp_pool *pool)
@@ -199,7 +217,7 @@ fp_submit_result fp_pool_look(fp_pool *pool)
 }
 
 static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
-                               bool bounded)
+                               fp_lane lane, bool bounded)
 {
     fp_submit_result result = fp_pool_look(pool); /* S1 */
     if (result != FP_SUBMIT_OK)
@@ -210,7 +228,9 @@ static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, voi
         return FP_SUBMIT_NO_THREAD;
     if (jobs != 1) /* before the push, so that no reader sees more jobs ended than submitted */
         fp_fetch_add(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
-    result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0), bounded);
+    if (lane != FP_LANE_NORMAL && !(fp_load(&pool->unsettled, fp_relaxed) & FP_LANED))
+        fp_fetch_or(&pool->unsettled, (uint32_t)FP_LANED, fp_seq_cst);
+    result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0), lane, bounded);
     if (result != FP_SUBMIT_OK) {
         if (jobs != 1) {
             fp_fetch_sub(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_seq_cst);
@@ -229,15 +249,13 @@ static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, voi
 fp_submit_result fp_pool_submit(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
                                 fp_lane lane)
 {
-    (void)lane;
-    return submit(pool, job_class, ctx, is_range, jobs, pool->options.queue_capacity != 0);
+    return submit(pool, job_class, ctx, is_range, jobs, lane, pool->options.queue_capacity != 0);
 }
 
 fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
                                        fp_lane lane)
 {
-    (void)lane;
-    return submit(pool, job_class, ctx, is_range, jobs, false);
+    return submit(pool, job_class, ctx, is_range, jobs, lane, false);
 }
 
 fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns)
@@ -317,8 +335,17 @@ static bool drop_started(fp_pool *pool, fp_queue_head head)
 void fp_pool_drop_started(fp_pool *pool)
 {
     fp_queue_head head;
-    while (fp_queue_peek(&pool->queue, &head) && (head.kind & FP_JOB_RANGE) && drop_started(pool, head))
-        ;
+    for (unsigned lane = FP_LANE_HIGH; lane < FP_LANES; lane++)
+        while (fp_queue_peek_lane(&pool->queue, (fp_lane)lane, &head) && (head.kind & FP_JOB_RANGE) && drop_started(pool, head))
+            ;
+}
+
+static bool peek_lowest(fp_queue *queue, fp_queue_head *head)
+{
+    for (unsigned lane = FP_LANES; lane > 0; lane--)
+        if (fp_queue_peek_lane(queue, (fp_lane)(lane - 1), head))
+            return true;
+    return false;
 }
 
 static bool end_head(fp_pool *pool, bool run)
@@ -326,7 +353,7 @@ static bool end_head(fp_pool *pool, bool run)
     fp_queue_head head;
     do {
         fp_overflow_refill(&pool->overflow, &pool->queue);
-        if (!fp_queue_peek(&pool->queue, &head))
+        if (!(run ? fp_queue_peek(&pool->queue, FP_LANE_HIGH, &head) : peek_lowest(&pool->queue, &head)))
             return false;
     } while (!(head.kind & FP_JOB_RANGE ? end_range(pool, head, run) : end_single(pool, head, run)));
     return true;
@@ -356,6 +383,63 @@ bool fp_pool_run_oldest(fp_pool *pool)
     return end_oldest(pool, true);
 }
 
+void fp_pool_pause(fp_pool *pool)
+{
+    fp_fetch_or(&pool->unsettled, (uint32_t)FP_PAUSED, fp_seq_cst);
+}
+
+/* Wakes as a submitter does, for all that have submitted meanwhile: see "Pausing". */
+void fp_pool_resume(fp_pool *pool)
+{
+    uint32_t before = fp_fetch_and(&pool->unsettled, ~(uint32_t)FP_PAUSED, fp_seq_cst);
+    if ((before & FP_PAUSED) && !fp_pool_is_empty(pool))
+        fp_pool_wake(pool);
+}
+
+/* Under the lock: room for so many workers. */
+static bool make_places(fp_pool *pool, uint32_t places)
+{
+    if (places <= pool->places)
+        return true;
+    fp_worker **workers = (fp_worker **)calloc(places, sizeof *workers);
+    if (workers == NULL)
+        return false;
+    for (uint32_t i = 0; i < pool->made; i++)
+        workers[i] = pool->workers[i];
+    free(pool->workers);
+    pool->workers = workers;
+    pool->places = places;
+    return true;
+}
+
+/* Under the lock. */
+static bool set_numbers(fp_pool *pool, uint32_t min_workers, uint32_t max_workers)
+{
+    if (!make_places(pool, max_workers))
+        return false;
+    fp_store(&pool->min_workers, min_workers, fp_seq_cst);
+    fp_store(&pool->max_workers, max_workers, fp_seq_cst);
+    if (fp_load(&pool->live, fp_seq_cst) > max_workers)
+        fp_fetch_or(&pool->unsettled, (uint32_t)FP_SURPLUS, fp_seq_cst);
+    return true;
+}
+
+bool fp_pool_resize(fp_pool *pool, uint32_t min_workers, uint32_t max_workers)
+{
+    fp_mutex_lock(&pool->lock);
+    bool done = set_numbers(pool, min_workers, max_workers);
+    bool to_spare = done && fp_load(&pool->live, fp_relaxed) > min_workers;
+    fp_mutex_unlock(&pool->lock);
+    if (!done)
+        return false;
+    if (to_spare) /* parked ones leave; or learn that they are to leave after a while */
+        fp_eventcount_notify_all(&pool->work);
+    fp_pool_replenish(pool);
+    if (fp_pool_has_work(pool))
+        fp_pool_wake(pool);
+    return true;
+}
+
 void fp_pool_close(fp_pool *pool)
 {
     uint32_t open = FP_POOL_OPEN;
@@ -366,6 +450,7 @@ void fp_pool_close(fp_pool *pool)
     fp_mutex_unlock(&pool->lock);
     fp_eventcount_notify_all(&pool->work);
     fp_eventcount_notify_all(&pool->room);
+    fp_pool_resume(pool); /* those who submitted during a pause have woken nobody */
     /* A submitter that saw OPEN may have pushed before CLOSED was stored, and so leave the job to us: see S4. */
     while (fp_load(&pool->state, fp_seq_cst) == FP_POOL_CLOSED && !fp_pool_is_empty(pool) && fp_pool_run_oldest(pool))
         ;

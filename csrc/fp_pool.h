@@ -27,7 +27,24 @@
  *            `live` counts those who stay. It is raised when the thread is there and not before: neither a submitter nor
  *            a worker that would leave may count on one that then cannot be started.
  *
- * Locks      `lock` guards starting and ending workers, never the path of a job.
+ *            The places are `max_workers`. It is raised (seq_cst) before fp_pool_resize() looks at the queue: so a submitter
+ *            that still went by the lower number has pushed before that look, which finds its job and wakes. Where it is lowered
+ *            more may run than there are places; each of those looks at the last, like all who leave.
+ *
+ * Pausing    A paused pool has no work: all looks of those who would start jobs go through fp_pool_has_work(). A job can be
+ *            started from the later of two events on: its push, and the end of the pause. Take that for the push wherever it says
+ *            "job" or "submit" above, and all of it holds, for who does the later one wakes after it. A submitter may see to it
+ *            that nobody is woken where it sees the pause after its push: then the end of the pause is the later one, all being
+ *            seq_cst, and fp_pool_resume() looks whom to wake after that. A worker whose look came before the end of the pause has
+ *            its token in by then (K1), or holds `searching`, or will look. Not being OPEN ends the pause as
+ *            well: a shutdown has to drain.
+ *
+ * Surplus    Where `live` is more than `max_workers`, workers leave as they come free (fp_worker.c, is_surplus): under the lock, as
+ *            all who are not needed, so that resize knows who stays. Such a one may leave work behind, and may hold `searching`:
+ *            it gives that up as one that has found work does, and looks again when its place is free. So if it leaves an open
+ *            range, either somebody else looks, or it finds the range in its last look and wakes whoever may be woken.
+ *
+ * Locks      `lock` guards starting and ending workers, and their numbers, never the path of a job.
  */
 #ifndef FP_POOL_H
 #define FP_POOL_H
@@ -74,7 +91,7 @@ typedef struct fp_host {
 } fp_host;
 
 typedef struct fp_pool_options {
-    uint32_t max_workers;    /* 1 .. FP_MOST_WORKERS */
+    uint32_t max_workers;    /* 1 .. FP_MOST_WORKERS; to begin with: see fp_pool_resize */
     uint32_t min_workers;    /* 1 .. max_workers: more than these leave after idle_ns without work */
     uint32_t queue_capacity; /* 1 .. FP_QUEUE_MOST; 0: unbounded */
     int64_t idle_ns;
@@ -82,6 +99,13 @@ typedef struct fp_pool_options {
 } fp_pool_options;
 
 enum { FP_MOST_WORKERS = 4096, FP_PACES = 64 };
+
+/* What may make a worker stop between two pieces of a range: bits of `unsettled`. */
+enum {
+    FP_PAUSED = 1,
+    FP_LANED = 2,   /* other lanes than the normal one are in use */
+    FP_SURPLUS = 4, /* `live` may be more than `max_workers`; changed under the lock */
+};
 
 typedef struct fp_pool {
     fp_queue queue;
@@ -93,6 +117,9 @@ typedef struct fp_pool {
     fp_atomic(uint32_t) live;             /* workers started and not yet leaving */
     fp_atomic(uint32_t) running;          /* workers started and not yet come to their last look at the queue */
     fp_atomic(uint32_t) stop;             /* running jobs are asked to stop: a shutdown's time is over */
+    fp_atomic(uint32_t) min_workers;      /* written under the lock */
+    fp_atomic(uint32_t) max_workers;      /* the same */
+    fp_atomic(uint32_t) unsettled;        /* 0 most of the time */
     uint32_t fork_generation;             /* fp_os_fork_generation() of the process that the workers live in */
 
     fp_aligned fp_atomic(uint32_t) searching; /* see "Who looks" */
@@ -119,8 +146,8 @@ typedef struct fp_pool {
     } paces[FP_PACES];
 
     fp_mutex lock;
-    struct fp_worker **workers; /* options.max_workers places; [0, made) filled, never emptied before the end */
-    uint32_t made;
+    struct fp_worker **workers; /* under the lock: [0, made) of `places` are filled, and not emptied before the end */
+    uint32_t made, places;
     fp_atomic(uint32_t) serving; /* workers in their loop */
 } fp_pool;
 
@@ -151,15 +178,26 @@ fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_cl
 /* Sleeps until the queue may have room or the pool is no longer open. */
 fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns);
 
-/* Ends the oldest queued job without running it. False when nothing was queued. */
+/* Ends the oldest queued job of the lowest lane that holds any, without running it; of those that have a place in the queue: it
+ * is to make room. False when nothing was queued. Paused or not. */
 bool fp_pool_discard_oldest(fp_pool *pool);
 
-/* Runs the oldest queued job on the calling thread. False when nothing was queued. */
+/* Runs the oldest queued job of the highest lane that holds any on the calling thread. False when nothing was queued. */
 bool fp_pool_run_oldest(fp_pool *pool);
 
 /* Takes ranges off the head of the queue whose jobs have all started. A worker that runs jobs while it waits for them does it,
  * for as long as no worker comes by, their records are places taken. */
 void fp_pool_drop_started(fp_pool *pool);
+
+/* From now on no queued job is started, nor the next piece of a range; what has started goes on, and a job that waits for others
+ * of the pool still runs those itself. Jobs are accepted. Idempotent; from any thread. Closing the pool ends it. */
+void fp_pool_pause(fp_pool *pool);
+void fp_pool_resume(fp_pool *pool);
+
+/* Other numbers of workers, 1 <= min_workers <= max_workers <= FP_MOST_WORKERS. At once there are `min_workers`, once the pool has
+ * started any; a backlog has more started, or those that are too many leave as they come free. Where a thread cannot be
+ * started now, the next submit or the next that leaves tries again. False: memory is short, nothing has changed. */
+bool fp_pool_resize(fp_pool *pool, uint32_t min_workers, uint32_t max_workers);
 
 /* Accepts no more jobs. Idempotent. */
 void fp_pool_close(fp_pool *pool);
@@ -188,6 +226,12 @@ static inline bool fp_pool_is_open(fp_pool *pool)
     return !fp_pool_is_forked(pool) && fp_load(&pool->state, fp_relaxed) == FP_POOL_OPEN;
 }
 
+/* True while no queued job may be started. */
+static inline bool fp_pool_is_paused(fp_pool *pool)
+{
+    return (fp_load(&pool->unsettled, fp_seq_cst) & FP_PAUSED) && fp_load(&pool->state, fp_seq_cst) == FP_POOL_OPEN;
+}
+
 /* What a submit would come to, were there room: FP_SUBMIT_OK, _CLOSED, _BROKEN or _FORKED. */
 fp_submit_result fp_pool_look(fp_pool *pool);
 
@@ -212,7 +256,9 @@ void fp_pool_note_run(fp_pool *pool, fp_outcome outcome, uint64_t jobs, uint64_t
 void fp_pool_close_range(fp_pool *pool, fp_queue_head head);
 void fp_pool_leave_range(fp_pool *pool, fp_queue_head head, const fp_started *job, struct fp_worker *worker);
 void fp_pool_wake(fp_pool *pool);
-bool fp_pool_is_empty(fp_pool *pool);
+void fp_pool_replenish(fp_pool *pool);
+bool fp_pool_is_empty(fp_pool *pool);   /* nothing is queued */
+bool fp_pool_has_work(fp_pool *pool);   /* something is queued, and may be started */
 bool fp_pool_holds_more(fp_pool *pool); /* than the one at the head */
 void fp_pool_break(fp_pool *pool);
 void fp_pool_told_idle(fp_pool *pool);

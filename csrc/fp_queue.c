@@ -19,7 +19,7 @@ bool fp_queue_init(fp_queue *queue, uint32_t capacity, uint32_t spares)
     unsigned order = order_for(capacity), spare_order = order_for(spares);
     size_t slots = (size_t)1 << order, spare_slots = (size_t)1 << spare_order;
     /* calloc: large blocks come from the kernel already zero, and a page that no job ever needs is never touched. */
-    fp_atomic(uint64_t) *words = calloc(2 * slots + spare_slots, sizeof *words);
+    fp_atomic(uint64_t) *words = calloc((1 + FP_LANES) * slots + spare_slots, sizeof *words);
     queue->records = calloc(slots + spares, sizeof *queue->records);
     if (words == NULL || queue->records == NULL) {
         free(words);
@@ -27,9 +27,11 @@ bool fp_queue_init(fp_queue *queue, uint32_t capacity, uint32_t spares)
         return false;
     }
     queue->capacity = capacity;
-    fp_ring_init_empty(&queue->ready, words, order);
-    fp_ring_init_full(&queue->free, words + slots, order, capacity);
-    fp_ring_init_empty(&queue->spare, words + 2 * slots, spare_order);
+    fp_store(&queue->laned, false, fp_relaxed);
+    fp_ring_init_full(&queue->free, words, order, capacity);
+    for (unsigned lane = 0; lane < FP_LANES; lane++)
+        fp_ring_init_empty(&queue->ready[lane], words + (1 + lane) * slots, order);
+    fp_ring_init_empty(&queue->spare, words + (1 + FP_LANES) * slots, spare_order);
     for (uint32_t i = 0; i < spares; i++)
         fp_ring_enqueue(&queue->spare, (uint32_t)slots + i);
     return true;
@@ -37,7 +39,7 @@ bool fp_queue_init(fp_queue *queue, uint32_t capacity, uint32_t spares)
 
 void fp_queue_destroy(fp_queue *queue)
 {
-    free(queue->ready.slots);
+    free(queue->free.slots);
     free(queue->records);
 }
 
@@ -52,9 +54,11 @@ static bool pop(fp_ring *ring, uint32_t *index)
     return true;
 }
 
-bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, uint64_t now_ticks)
+bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane, uint64_t now_ticks)
 {
     uint32_t index;
+    if (lane != FP_LANE_NORMAL && !fp_load(&queue->laned, fp_seq_cst))
+        fp_store(&queue->laned, true, fp_seq_cst); /* before Q3: see "Lanes" */
     if (!pop(&queue->free, &index)) /* Q1 */
         return false;
     fp_step("Q2");
@@ -64,16 +68,29 @@ bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx
     fp_set(&record->submitted_ticks, now_ticks);
     if (kind & FP_JOB_RANGE)
         fp_store(&record->join, FP_JOIN_OPEN, FP_QUEUE_OPEN);
-    fp_ring_enqueue(&queue->ready, index << FP_JOB_KIND_BITS | kind); /* Q3 */
+    fp_ring_enqueue(&queue->ready[lane], index << FP_JOB_KIND_BITS | kind); /* Q3 */
     return true;
 }
 
-bool fp_queue_peek(fp_queue *queue, fp_queue_head *head)
+bool fp_queue_peek_lane(fp_queue *queue, fp_lane lane, fp_queue_head *head)
 {
-    if (!fp_ring_peek(&queue->ready, &head->head))
+    if (!fp_ring_peek(&queue->ready[lane], &head->head))
         return false;
     head->kind = head->head.value & ((1u << FP_JOB_KIND_BITS) - 1);
+    head->lane = lane;
     return true;
+}
+
+bool fp_queue_peek(fp_queue *queue, fp_lane first, fp_queue_head *head)
+{
+    if (!fp_load(&queue->laned, fp_seq_cst))
+        return fp_queue_peek_lane(queue, FP_LANE_NORMAL, head);
+    if (fp_queue_peek_lane(queue, first, head))
+        return true;
+    for (unsigned lane = FP_LANE_HIGH; lane < FP_LANES; lane++)
+        if (lane != first && fp_queue_peek_lane(queue, (fp_lane)lane, head))
+            return true;
+    return false;
 }
 
 static fp_job *record_of(fp_queue *queue, fp_queue_head head)
@@ -96,7 +113,7 @@ static void give_back(fp_ring *ring, fp_queue_head head)
 
 bool fp_queue_take(fp_queue *queue, fp_queue_head head, fp_started *job)
 {
-    if (!fp_ring_take(&queue->ready, head.head)) /* Q4 */
+    if (!fp_ring_take(&queue->ready[head.lane], head.head)) /* Q4 */
         return false;
     fp_step("Q5");
     copy_out(record_of(queue, head), job);
@@ -118,13 +135,13 @@ bool fp_queue_join(fp_queue *queue, fp_queue_head head, fp_started *job)
 
 bool fp_queue_is_head(fp_queue *queue, fp_queue_head head)
 {
-    return fp_ring_is_head(&queue->ready, head.head);
+    return fp_ring_is_head(&queue->ready[head.lane], head.head);
 }
 
 bool fp_queue_close(fp_queue *queue, fp_queue_head head)
 {
     uint32_t spare;
-    if (!fp_ring_take(&queue->ready, head.head)) /* J2 */
+    if (!fp_ring_take(&queue->ready[head.lane], head.head)) /* J2 */
         return false;
     fp_atomic(uint32_t) *join = &record_of(queue, head)->join;
     fp_fetch_and(join, ~FP_JOIN_OPEN, fp_relaxed);
@@ -147,8 +164,30 @@ fp_left fp_queue_leave(fp_queue *queue, fp_queue_head head)
 
 uint64_t fp_queue_size(fp_queue *queue)
 {
-    uint64_t size = fp_ring_size(&queue->ready); /* its two loads may be far apart */
-    return size < queue->capacity ? size : queue->capacity;
+    uint64_t size = 0;
+    for (unsigned lane = 0; lane < FP_LANES; lane++)
+        size += fp_ring_size(&queue->ready[lane]);
+    return size < queue->capacity ? size : queue->capacity; /* its loads may be far apart */
+}
+
+uint64_t fp_queue_pushed(fp_queue *queue)
+{
+    uint64_t pushed = 0;
+    for (unsigned lane = 0; lane < FP_LANES; lane++)
+        pushed += fp_ring_enqueued(&queue->ready[lane]);
+    return pushed;
+}
+
+bool fp_queue_holds_more(fp_queue *queue, uint64_t count)
+{
+    if (!fp_load(&queue->laned, fp_seq_cst))
+        return fp_ring_holds_more(&queue->ready[FP_LANE_NORMAL], count);
+    uint64_t seen = 0;
+    for (unsigned lane = 0; lane < FP_LANES; lane++) /* a lane that is found to hold no more than was seen of it held no more then */
+        for (uint64_t in_lane = 0; fp_ring_holds_more(&queue->ready[lane], in_lane); in_lane++)
+            if (++seen > count)
+                return true;
+    return false;
 }
 
 bool fp_queue_has_room(fp_queue *queue)

@@ -1,13 +1,24 @@
-/* fp_queue - the bounded queue of jobs: an array of records and two rings of their indices.
+/* fp_queue - the bounded queue of jobs: an array of records and rings of their indices.
  *
  * Journey: [SUBMIT -> RING -> WORKER]. Submitting takes a free record from the `free` ring (Q1), fills it (Q2) and enqueues
- * its index in the `ready` ring (Q3). Starting takes the index (Q4), copies the record (Q5) and gives it back (Q6). There
+ * its index in its lane's `ready` ring (Q3). Starting takes the index (Q4), copies the record (Q5) and gives it back (Q6). There
  * are exactly `capacity` records, whatever the rings round up to, so "none free" is "full" and the bound is exact.
  *
  * Progress   Lock-free, since both rings are and no step waits for another thread. A thread frozen between Q1 and Q3, or
  *            Q4 and Q6, keeps one record out of use and nothing else.
- * FIFO       In the order of Q3. A range leaves the head only when all its jobs have started, so it keeps to it too.
- * "Full"     linearises at the `free` ring's D2, "empty" at the `ready` ring's D2.
+ * FIFO       In the order of Q3, within a lane. A range leaves the head only when all its jobs have started, so it keeps to
+ *            it too.
+ * "Full"     linearises at the `free` ring's D2, "empty" at the D2 of the last `ready` ring that was looked at.
+ *
+ * Lanes      Each has its own `ready` ring, of zero memory that is not touched before it is used; the records are for all, so
+ *            the bound is. `laned` says that some lane but the normal one has been used. It is set before the first push to such
+ *            a lane and never cleared; before that, a look is one at the normal lane. No look misses a job: all are seq_cst, so
+ *            a look that comes after a push (E3) in their one order finds `laned` set, looks at all lanes, and finds
+ *            the job, or it has been taken. And that is all that is asked of looks (fp_pool.h, "Who looks"): that three lanes
+ *            were empty at one instant is not.
+ *            Whoever starts one job after the other takes turns (fp_lane_of_turn): he looks at the high lane first, then at
+ *            the normal and the low one; but in every 4th turn at the normal lane first, and in every 16th at the low one. So of
+ *            16 jobs that he starts one at least is of the low lane, as long as that has any, and three of the normal one.
  *
  * Ranges     A worker that finds a range at the head joins it: it raises the record's `join` count while the record is
  *            open. From then on the record is not reused, so ctx is good from join to leave. Between the peek and the join
@@ -47,15 +58,17 @@ enum { FP_QUEUE_MOST = 1 << 23 }; /* records; an index and its kind must fit FP_
 
 typedef struct fp_queue {
     fp_job *records;
-    fp_ring ready;
+    uint32_t capacity;
+    fp_atomic(bool) laned; /* see "Lanes" */
+    fp_ring ready[FP_LANES];
     fp_ring free;
     fp_ring spare;
-    uint32_t capacity;
 } fp_queue;
 
 typedef struct fp_queue_head {
     fp_ring_head head;
     unsigned kind; /* FP_JOB_ bits */
+    fp_lane lane;
 } fp_queue_head;
 
 /* A started job: the record's contents, the record itself being free again. */
@@ -71,10 +84,19 @@ bool fp_queue_init(fp_queue *queue, uint32_t capacity, uint32_t spares);
 void fp_queue_destroy(fp_queue *queue);
 
 /* Q1-Q3. False when the queue was full. `kind` is the class's, with FP_JOB_RANGE for a range. */
-bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, uint64_t now_ticks);
+bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane, uint64_t now_ticks);
 
-/* The head and its kind. False when the queue was empty. */
-bool fp_queue_peek(fp_queue *queue, fp_queue_head *head);
+/* The lane to look at first in the turn of that number. */
+static inline fp_lane fp_lane_of_turn(uint32_t turn)
+{
+    return turn % 16 == 15 ? FP_LANE_LOW : turn % 4 == 3 ? FP_LANE_NORMAL : FP_LANE_HIGH;
+}
+
+/* The head of lane `first`; if that is empty, of the highest lane that is not. False when the queue was empty. */
+bool fp_queue_peek(fp_queue *queue, fp_lane first, fp_queue_head *head);
+
+/* The head of that lane only. */
+bool fp_queue_peek_lane(fp_queue *queue, fp_lane lane, fp_queue_head *head);
 
 /* Q4-Q6, of a head that is no range. False when another worker was first. */
 bool fp_queue_take(fp_queue *queue, fp_queue_head head, fp_started *job);
@@ -95,6 +117,12 @@ fp_left fp_queue_leave(fp_queue *queue, fp_queue_head head);
 
 /* Places in use, a range being one. */
 uint64_t fp_queue_size(fp_queue *queue);
+
+/* True when there are more than `count` in all lanes; as fp_ring_holds_more(), it misses none. */
+bool fp_queue_holds_more(fp_queue *queue, uint64_t count);
+
+/* All ever pushed. */
+uint64_t fp_queue_pushed(fp_queue *queue);
 
 /* True when a submitter would find room. seq_cst: the re-check of one that is about to wait for it. */
 bool fp_queue_has_room(fp_queue *queue);

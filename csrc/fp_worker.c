@@ -42,16 +42,29 @@ void fp_worker_free(fp_worker *worker)
     free(worker);
 }
 
-/* Gives `searching` up, having found work, and sees to it that the next worker looks if there is more: those who
- * submitted while it was held have woken nobody. */
-static void found_work(fp_worker *worker)
+/* Sees to it that the next worker looks if there is work. */
+static void hand_on(fp_worker *worker)
+{
+    if (fp_pool_has_work(worker->pool))
+        fp_pool_wake(worker->pool);
+}
+
+/* False: it did not hold `searching`. */
+static bool stop_searching(fp_worker *worker)
 {
     if (!worker->searching)
-        return;
+        return false;
     worker->searching = false;
     fp_store(&worker->pool->searching, 0, fp_seq_cst);
-    if (!fp_pool_is_empty(worker->pool))
-        fp_pool_wake(worker->pool);
+    return true;
+}
+
+/* Gives `searching` up, having found work, and hands on what more there is: those who submitted while it was held have
+ * woken nobody. */
+static void found_work(fp_worker *worker)
+{
+    if (stop_searching(worker))
+        hand_on(worker);
 }
 
 /* A range is work for all; but where a thread that waits for it runs pieces of it too, they may be as many as there are places
@@ -59,7 +72,7 @@ static void found_work(fp_worker *worker)
  * woken where another runs can stay there for some milliseconds. That thread wakes who is needed when it stops. */
 static bool range_has_enough(fp_pool *pool)
 {
-    uint32_t most = pool->options.max_workers, assisting = fp_load(&pool->assisting, fp_seq_cst);
+    uint32_t most = fp_load(&pool->max_workers, fp_relaxed), assisting = fp_load(&pool->assisting, fp_seq_cst);
     return assisting != 0 && most <= pool->usable_cpus && fp_load(&pool->awake, fp_relaxed) + assisting >= most &&
            !fp_pool_holds_more(pool);
 }
@@ -67,11 +80,7 @@ static bool range_has_enough(fp_pool *pool)
 /* As found_work, of a range, which stays at the head. */
 static void found_range(fp_worker *worker)
 {
-    if (!worker->searching)
-        return;
-    worker->searching = false;
-    fp_store(&worker->pool->searching, 0, fp_seq_cst);
-    if (!range_has_enough(worker->pool))
+    if (stop_searching(worker) && !range_has_enough(worker->pool))
         fp_pool_wake(worker->pool);
 }
 
@@ -148,6 +157,7 @@ static void serve_single(fp_worker *worker, fp_queue_head head)
     fp_started job;
     if (!fp_queue_take(&worker->pool->queue, head, &job))
         return;
+    worker->turn++;
     fp_eventcount_notify_one(&worker->pool->room);
     found_work(worker);
     if (is_broken(worker))
@@ -164,7 +174,37 @@ void fp_worker_range_started(fp_worker *worker)
     fp_pool_close_range(worker->pool, worker->range_head);
 }
 
-/* Joins the range at the head and stays until none of its jobs is left to start. */
+/* Whether this turn is another lane's. Else it is used for the next piece. */
+static bool is_turn_of_others(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    fp_queue_head head;
+    fp_overflow_refill(&pool->overflow, &pool->queue);
+    if (fp_queue_peek(&pool->queue, fp_lane_of_turn(worker->turn), &head) && head.lane != worker->range_head.lane)
+        return true;
+    worker->turn++;
+    return false;
+}
+
+bool fp_worker_should_yield(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    uint32_t unsettled = fp_load(&pool->unsettled, fp_relaxed);
+    if (unsettled == 0)
+        return false;
+    worker->yields = (unsettled & FP_SURPLUS) || fp_pool_is_paused(pool) || ((unsettled & FP_LANED) && is_turn_of_others(worker));
+    return worker->yields;
+}
+
+/* Closes the range unless this worker has only stopped taking part. */
+static void range_done(fp_worker *worker, const fp_started *job)
+{
+    if (worker->yields && !job->job_class->all_started(job->ctx))
+        worker->range_open = false;
+    fp_worker_range_started(worker);
+}
+
+/* Joins the range at the head and stays until none of its jobs is left to start, or another thing comes first. */
 static void serve_range(fp_worker *worker, fp_queue_head head)
 {
     fp_queue *queue = &worker->pool->queue;
@@ -174,6 +214,8 @@ static void serve_range(fp_worker *worker, fp_queue_head head)
     if (fp_queue_is_head(queue, head)) {
         worker->range_head = head;
         worker->range_open = true;
+        worker->yields = false;
+        worker->turn++;
         found_range(worker);
         if (is_broken(worker)) {
             discard_job(worker, &job);
@@ -182,7 +224,7 @@ static void serve_range(fp_worker *worker, fp_queue_head head)
             job.job_class->run(job.ctx, worker);
             fp_store(&worker->metrics->running, 0, fp_relaxed);
         }
-        fp_worker_range_started(worker);
+        range_done(worker, &job);
     }
     fp_pool_leave_range(worker->pool, head, &job, worker);
     worker->now_ticks = fp_clock_ticks();
@@ -191,7 +233,7 @@ static void serve_range(fp_worker *worker, fp_queue_head head)
 static bool may_spin(fp_pool *pool)
 {
     /* The submitter wants a CPU, and so does each awake worker, this one among them. */
-    return pool->options.spin_ns > 0 && fp_load(&pool->awake, fp_relaxed) < pool->usable_cpus;
+    return pool->options.spin_ns > 0 && fp_load(&pool->awake, fp_relaxed) < pool->usable_cpus && !fp_pool_is_paused(pool);
 }
 
 /* A worker that is quicker than the submitter finds one job each time it looks, and meets the submitter at the head of the queue
@@ -227,7 +269,7 @@ static bool spin(fp_worker *worker)
     unsigned round = 0;
     do
         for (int i = 0; i < 8; i++) {
-            if (!fp_pool_is_empty(pool)) {
+            if (fp_pool_has_work(pool)) {
                 set_lull(worker, round < 4);
                 return true;
             }
@@ -237,26 +279,45 @@ static bool spin(fp_worker *worker)
     return false;
 }
 
-/* Asks to leave for want of work. False when the pool is down to the workers that it keeps. */
-static bool may_leave(fp_pool *pool)
+/* Under the lock: counts a worker out, if more than `kept` are counted in. */
+static bool count_out(fp_pool *pool, uint32_t kept)
 {
-    uint32_t live = fp_load(&pool->live, fp_relaxed);
-    while (live > pool->options.min_workers)
-        if (fp_cas(&pool->live, &live, live - 1, fp_seq_cst, fp_relaxed))
-            return true;
-    return false;
+    if (fp_load(&pool->live, fp_seq_cst) <= kept)
+        return false;
+    fp_fetch_sub(&pool->live, 1, fp_seq_cst);
+    return true;
 }
 
-/* A worker that has counted itself out looks once more, not to be started anew at once; the look that counts is its last one
- * (fp_pool.h, "Places"). */
+/* Asks to leave for want of work. False when the pool is down to the workers that it keeps. A worker that has counted itself out
+ * looks once more, not to be started anew at once; the look that counts is its last one (fp_pool.h, "Places"). */
 static bool leave_idle(fp_pool *pool)
 {
-    if (!may_leave(pool))
-        return false;
-    if (fp_pool_is_empty(pool))
-        return true;
-    fp_fetch_add(&pool->live, 1, fp_seq_cst);
-    return false;
+    fp_mutex_lock(&pool->lock);
+    bool leaves = count_out(pool, fp_load(&pool->min_workers, fp_relaxed));
+    if (leaves && fp_pool_has_work(pool)) {
+        fp_fetch_add(&pool->live, 1, fp_seq_cst);
+        leaves = false;
+    }
+    fp_mutex_unlock(&pool->lock);
+    return leaves;
+}
+
+/* Leaves a pool that has more workers than places: see fp_pool.h, "Surplus". Not one that is closed, for there it may be the last,
+ * which has to empty the queue. */
+static bool leave_surplus(fp_worker *worker)
+{
+    fp_pool *pool = worker->pool;
+    fp_mutex_lock(&pool->lock);
+    uint32_t places = fp_load(&pool->max_workers, fp_relaxed);
+    bool leaves = fp_load(&pool->state, fp_seq_cst) <= FP_POOL_DRAINING && count_out(pool, places);
+    if (!leaves || fp_load(&pool->live, fp_relaxed) <= places)
+        fp_fetch_and(&pool->unsettled, ~(uint32_t)FP_SURPLUS, fp_seq_cst);
+    fp_mutex_unlock(&pool->lock);
+    if (leaves) {
+        stop_searching(worker);
+        hand_on(worker); /* its last look would do; but host.worker_stop comes before that, and may take long */
+    }
+    return leaves;
 }
 
 static int64_t idle_deadline(fp_pool *pool)
@@ -270,28 +331,29 @@ enum parked { LOOK_AGAIN, DRAINED, UNNEEDED, FORKED };
 static enum parked park(fp_worker *worker)
 {
     fp_pool *pool = worker->pool;
-    bool surplus = fp_load(&pool->live, fp_relaxed) > pool->options.min_workers;
-    int64_t deadline_ns = surplus ? idle_deadline(pool) : FP_FOREVER;
     uint32_t key = fp_eventcount_prepare(&pool->work); /* K1 */
     worker->searching = false;
     fp_store(&pool->searching, 0, fp_seq_cst); /* K2: whoever set it, this worker looks after the clearing */
-    if (!fp_pool_is_empty(pool)) {             /* K3 */
+    uint32_t state = fp_load(&pool->state, fp_seq_cst); /* before the queue: not to take a pause that ends for emptiness */
+    if (fp_pool_has_work(pool) || (fp_load(&pool->unsettled, fp_seq_cst) & FP_SURPLUS)) { /* K3 */
         worker->searching = true; /* who submitted before K2 may have woken nobody: for the rest of those jobs, too */
         return LOOK_AGAIN;
     }
-    if (fp_load(&pool->state, fp_seq_cst) != FP_POOL_OPEN)
+    if (state != FP_POOL_OPEN)
         return DRAINED;
+    bool to_spare = fp_load(&pool->live, fp_relaxed) > fp_load(&pool->min_workers, fp_seq_cst); /* after K1: see fp_pool_resize */
+    int64_t deadline_ns = to_spare ? idle_deadline(pool) : FP_FOREVER;
     count_awake(pool, -1);
     fp_wait_result result = fp_eventcount_wait(&pool->work, key, deadline_ns); /* K4 */
     count_awake(pool, +1);
     worker->warm = false;
-    if (result == FP_WAIT_TIMED_OUT && fp_pool_is_empty(pool) && leave_idle(pool))
+    if (result == FP_WAIT_TIMED_OUT && !fp_pool_has_work(pool) && leave_idle(pool))
         return UNNEEDED;
     worker->searching = true; /* the notifier set it for us; at worst it is set for another, and clearing it is safe */
     return LOOK_AGAIN;
 }
 
-/* With an empty queue: detaches, tells who waits for that, spins, parks. */
+/* Without work: detaches, tells who waits for that, spins, parks. */
 static enum parked rest(fp_worker *worker)
 {
     fp_host *host = &worker->pool->host;
@@ -320,8 +382,10 @@ static enum parked serve(fp_worker *worker)
     for (;;) {
         if (fp_pool_is_forked(pool)) /* by the job: this is the child, and the pool is its parent's */
             return FORKED;
+        if ((fp_load(&pool->unsettled, fp_seq_cst) & FP_SURPLUS) && leave_surplus(worker))
+            return UNNEEDED;
         fp_overflow_refill(&pool->overflow, &pool->queue);
-        if (!fp_queue_peek(&pool->queue, &head)) {
+        if (fp_pool_is_paused(pool) || !fp_queue_peek(&pool->queue, fp_lane_of_turn(worker->turn), &head)) {
             enum parked parked = rest(worker);
             if (parked != LOOK_AGAIN)
                 return parked;
@@ -359,10 +423,11 @@ static void leave(fp_worker *worker)
 static bool has_work_for_more(fp_pool *pool, uint32_t setting_up)
 {
     fp_queue_head head;
-    if (fp_queue_peek(&pool->queue, &head) && (head.kind & FP_JOB_RANGE))
-        return true;
+    for (unsigned lane = FP_LANE_HIGH; lane < FP_LANES; lane++)
+        if (fp_queue_peek_lane(&pool->queue, (fp_lane)lane, &head) && (head.kind & FP_JOB_RANGE))
+            return true;
     uint64_t overflowed = fp_overflow_count(&pool->overflow); /* first: see fp_pool_is_empty */
-    return overflowed > setting_up || fp_ring_holds_more(&pool->queue.ready, setting_up - overflowed);
+    return overflowed > setting_up || fp_queue_holds_more(&pool->queue, setting_up - overflowed);
 }
 
 /* A started worker holds `searching`. Its set-up may take long, or wait for that of others, so it hands the search on. */
@@ -396,6 +461,7 @@ static void *worker_main(void *arg)
     if (why == FORKED)
         return NULL; /* the child's only thread: with it the child ends, as one does whose thread forked and returned */
     leave(worker);
+    worker->unneeded = why == UNNEEDED;
     if (host->worker_stop != NULL)
         host->worker_stop(host->arg, worker);
     count_awake(pool, -1);
@@ -403,8 +469,8 @@ static void *worker_main(void *arg)
         fp_fetch_sub(&pool->live, 1, fp_seq_cst);
     fp_store(&worker->running_loop, false, fp_seq_cst); /* N1 of `ended`. From here on the worker may be started anew */
     fp_fetch_sub(&pool->running, 1, fp_seq_cst);
-    if (!fp_pool_is_empty(pool)) /* a submitter may have found all places taken, one by this worker */
-        fp_pool_wake(pool);
+    hand_on(worker); /* a submitter may have found all places taken, one by this worker */
+    fp_pool_replenish(pool);
     fp_eventcount_notify_all(&pool->ended);
     fp_pool_release(pool);
     return NULL;
@@ -419,7 +485,7 @@ static void count_thread(fp_pool *pool, int change)
 int fp_worker_start(fp_worker *worker)
 {
     fp_pool *pool = worker->pool;
-    worker->attached = worker->warm = false;
+    worker->attached = worker->warm = worker->unneeded = false;
     worker->searching = true; /* see fp_pool_wake: at worst it is set for another, and clearing it is safe */
     fp_pool_retain(pool);
     fp_fetch_add(&pool->running, 1, fp_seq_cst);

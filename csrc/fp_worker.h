@@ -4,8 +4,12 @@
  *
  * States     SEARCHING (looks at the queue) -> ACTIVE (runs jobs) -> SEARCHING -> PARKED (asleep on pool->work) -> ... ->
  *            EXITED. A worker that has run dry spins, if it gets `searching` and CPUs are to spare; then it parks:
- *              K1 prepare (its token is in)   K2 clear `searching`   K3 look at queue and state   K4 sleep
+ *              K1 prepare (its token is in)   K2 clear `searching`   K3 look at state and queue   K4 sleep
  *            The proof that no job is missed is in fp_pool.h ("Who looks") and fp_eventcount.h.
+ *
+ * Lanes      While lanes are in use, each start is a turn, by whose number the worker knows at which lane to look first (fp_queue.h),
+ *            and so is each piece of a range: a worker that is in a range asks before the next piece whether the turn is another
+ *            lane's, and then stops taking part. The range stays at the head of its lane for this worker and for others.
  *
  * Attaching  Before it claims a job that needs the interpreter, a worker attaches to it, and stays attached from job to job:
  *            between claim and call there is no wait, so jobs start in the order of the queue. It detaches before a
@@ -32,6 +36,9 @@ typedef struct fp_worker {
     bool warm;                /* has not slept since it last looked */
     bool searching;           /* holds pool->searching */
     uint32_t lull;            /* pauses before it looks again at a queue that it has found empty */
+    bool unneeded;            /* leaves since the pool keeps fewer workers; set before host.worker_stop */
+    uint32_t turn;            /* jobs, and pieces of ranges, that it has started */
+    bool yields;              /* fp_worker_should_yield has said so, of the range that it runs */
     bool range_open;          /* runs the range at `range_head`, which it has not closed */
     fp_queue_head range_head;
     uint64_t now_ticks;       /* when the last job ended, or the worker woke */
@@ -58,6 +65,10 @@ void fp_worker_note_taken(fp_worker *worker, uint32_t jobs);
 /* For ranges: all jobs of the one that this worker runs have started, so it holds no place in the queue any more. Before the
  * last chunk is run, for that may take long. */
 void fp_worker_range_started(fp_worker *worker);
+
+/* For ranges, after a chunk: true when the worker is to take no further one now, but to return from run(): the pool is paused or
+ * has too many workers, or it is another lane's turn. */
+bool fp_worker_should_yield(fp_worker *worker);
 
 /* For ranges, between chunks: true when the host wants to be called back. Also moves the worker's clock. */
 void fp_worker_pulse(fp_worker *worker);

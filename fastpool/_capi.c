@@ -263,6 +263,11 @@ static fastpool_result api_read_metrics(fastpool_pool *pool, fastpool_metrics *m
     return FASTPOOL_OK;
 }
 
+static int api_should_stop(void)
+{
+    return fp_running_should_stop();
+}
+
 static const fastpool_api api = {
     .version = FASTPOOL_API_VERSION,
     .bytes = sizeof api,
@@ -278,6 +283,7 @@ static const fastpool_api api = {
     .cancelled = api_cancelled,
     .status = api_status,
     .read_metrics = api_read_metrics,
+    .should_stop = api_should_stop,
 };
 
 PyObject *py_capi_capsule(void)

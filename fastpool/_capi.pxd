@@ -20,8 +20,8 @@ cdef extern from "fp_pool.h":
         fp_pool *pool
         uint32_t id
     ctypedef struct fp_pool:
-        uint32_t state
-        uint32_t stop
+        uint32_t min_workers
+        uint32_t max_workers
     ctypedef struct fp_pool_options:
         uint32_t max_workers
         uint32_t min_workers
@@ -38,6 +38,9 @@ cdef extern from "fp_pool.h":
         fp_histogram_sum duration
         fp_histogram_sum wait
     void fp_pool_close(fp_pool *pool) noexcept nogil
+    void fp_pool_pause(fp_pool *pool) noexcept nogil
+    void fp_pool_resume(fp_pool *pool) noexcept nogil
+    bint fp_pool_resize(fp_pool *pool, uint32_t min_workers, uint32_t max_workers) noexcept nogil
     void fp_pool_retain(fp_pool *pool) noexcept nogil
     void fp_pool_release(fp_pool *pool) noexcept nogil
     bint fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why) noexcept nogil

@@ -103,6 +103,29 @@ cdef class Core:
     def _close(self):
         fp_pool_close(pool_of(self))
 
+    def _pause(self):
+        cdef fp_pool *pool = pool_of(self)
+        with nogil:
+            fp_pool_pause(pool)
+
+    def _resume(self):
+        cdef fp_pool *pool = pool_of(self)
+        with nogil:
+            fp_pool_resume(pool)
+
+    def _resize(self, uint32_t min_workers, uint32_t max_workers):
+        cdef fp_pool *pool = pool_of(self)
+        cdef bint done
+        with nogil:
+            done = fp_pool_resize(pool, min_workers, max_workers)
+        if not done:
+            raise MemoryError
+
+    def _sizes(self):
+        """The fewest and the most workers."""
+        cdef fp_pool *pool = pool_of(self)
+        return pool.min_workers, pool.max_workers
+
     def _ask_to_stop(self):
         """Running jobs see that they are cancelled."""
         py_pool_ask_to_stop(pool_of(self))

@@ -281,7 +281,7 @@ static void worker_stop(void *arg, fp_worker *worker)
     PyEval_RestoreThread(mine.state);
     py_flush_reaped(core);
     py_reap(core);
-    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "ii", (int)worker->id, 0);
+    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "ii", (int)worker->id, (int)worker->unneeded);
     if (none == NULL)
         PyErr_WriteUnraisable(core->hooks);
     Py_XDECREF(none);

@@ -343,7 +343,7 @@ static void free_many(PyObject *capsule)
 static int shift_for(fp_pool *pool, int64_t calls)
 {
     int shift = 0;
-    while (shift < MOST_SHIFT && calls >> (shift + 1) >= (int64_t)pool->options.max_workers * BLOCKS_A_WORKER)
+    while (shift < MOST_SHIFT && calls >> (shift + 1) >= (int64_t)fp_load(&pool->max_workers, fp_relaxed) * BLOCKS_A_WORKER)
         shift++;
     return shift;
 }

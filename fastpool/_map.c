@@ -127,7 +127,7 @@ static void cancel_counted(py_batch *batch, fp_discard_reason reason)
     fp_pool_told_idle(pool);
 }
 
-/* One worker's share: until no call is left to claim. */
+/* One worker's share: until no call is left to claim, or it is to yield. */
 static fp_outcome run_batch(void *ctx, fp_worker *worker)
 {
     py_batch *batch = ctx;
@@ -150,6 +150,8 @@ static fp_outcome run_batch(void *ctx, fp_worker *worker)
         }
         if (is_late(batch))
             cancel_counted(batch, FP_DISCARD_TIMED_OUT);
+        if (worker != NULL && fp_worker_should_yield(worker))
+            break;
     }
     if (worker == NULL)
         fp_pool_told_idle(batch->view.core->pool);
@@ -170,8 +172,13 @@ static int64_t discard_batch(void *ctx, fp_discard_reason reason)
     return cancel(ctx, (int)reason);
 }
 
+static bool batch_all_started(void *ctx)
+{
+    return fp_range_left(&((py_batch *)ctx)->range) == 0;
+}
+
 static const fp_job_class map_job = {
-    .kind = FP_JOB_ATTACHED, .run = run_batch, .discard = discard_batch, .end = end_batch,
+    .kind = FP_JOB_ATTACHED, .run = run_batch, .discard = discard_batch, .end = end_batch, .all_started = batch_all_started,
 };
 
 static bool is_settled(py_batch *batch, int64_t index)

@@ -39,7 +39,7 @@ class Pool(Submitter):
         Its arguments.
     min_workers : int, optional
         Fewest worker threads; more start while there is a backlog, and leave after `idle_timeout` without work. Default:
-        `max_workers`. Workers start with the first jobs, not with the pool.
+        `max_workers`. Workers start with the first jobs, not with the pool. See `resize`.
     queue_size : int or None, optional
         How many accepted and not yet started jobs the pool holds, exactly; None: as many as come.
     on_full : {"block", "raise", "caller_runs", "discard_oldest"}, optional
@@ -115,11 +115,57 @@ class Pool(Submitter):
         self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
         hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
         self._line = Line(self)
+        self._resizing = threading.Lock()
         self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout)
 
     @property
     def _pool(self) -> Pool:
         return self
+
+    def resize(self, *, min_workers: int | None = None, max_workers: int | None = None) -> None:
+        """Change how many workers there may be.
+
+        Parameters
+        ----------
+        min_workers, max_workers : int, optional
+            As for `Pool`. What is not given stays as it is, but for this: a fixed pool, which has as many of the one as of the
+            other, stays a fixed one; and a minimum gives way to a lower maximum.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not what it should be; the message names it.
+
+        Notes
+        -----
+        Thread safety: from any thread, and from jobs. Growing is at once: workers start, up to the minimum, and further ones for
+        what is queued. Shrinking as workers come free: each leaves after the job, or piece of an array, that it is at.
+        Nothing is lost or runs twice. Blocking: no.
+        """
+        with self._resizing:
+            least, most = self._sizes()
+            fixed = least == most
+            if max_workers is not None:
+                most = _arguments.integer(max_workers, "max_workers", 1, _LIMITS["max_workers"])
+                least = most if fixed else min(least, most)
+            if min_workers is not None:
+                least = _arguments.integer(min_workers, "min_workers", 1, most)
+            self._resize(least, most)
+            self._max_workers = most
+
+    def pause(self) -> None:
+        """Start no more jobs until `resume`: those that run go on, and submits are accepted as long as there is room.
+
+        Notes
+        -----
+        Maps and arrays pause between two of their jobs, and pieces. A job that waits for another job still runs that one itself.
+        Shutting down ends the pause. Workers of a paused pool sleep.
+        """
+        self._pause()
+
+    def resume(self) -> None:
+        """End a pause."""
+        self._resume()
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until nothing is queued or running; False if `timeout` seconds were not enough. The pool stays open.

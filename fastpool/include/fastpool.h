@@ -85,6 +85,7 @@ typedef struct fastpool_api {
     int (*cancelled)(fastpool_group *group);
     int (*status)(fastpool_group *group, int64_t *index);
     fastpool_result (*read_metrics)(fastpool_pool *pool, fastpool_metrics *metrics, size_t bytes);
+    int (*should_stop)(void);
 } fastpool_api;
 
 static const fastpool_api *fastpool_api_table;
@@ -169,6 +170,14 @@ static inline void fastpool_cancel(fastpool_group *group)
 static inline int fastpool_cancelled(fastpool_group *group)
 {
     return fastpool_api_table->cancelled(group);
+}
+
+/* Within a kernel or a job, whoever submitted it: non-zero when it should stop, for it was cancelled, its deadline has passed, or
+ * its pool is asked to stop (shutdown(timeout=...)). Costs a few nanoseconds, and some tens where there is a deadline. A job that then
+ * returns non-zero ends as cancelled, or timed out. Zero outside of jobs. */
+static inline int fastpool_should_stop(void)
+{
+    return fastpool_api_table->should_stop();
 }
 
 /* After FASTPOOL_FAILED: what a failed job returned, the first of the group to fail; and, in *index unless that is NULL, its

@@ -37,7 +37,9 @@ __attribute__((unused)) static void dump_pool(void)
     dump_eventcount("room", &pool->room);
     dump_eventcount("idle", &pool->idle);
     dump_eventcount("ended", &pool->ended);
-    dump_ring("ready", &pool->queue.ready);
+    dump_ring("high", &pool->queue.ready[FP_LANE_HIGH]);
+    dump_ring("normal", &pool->queue.ready[FP_LANE_NORMAL]);
+    dump_ring("low", &pool->queue.ready[FP_LANE_LOW]);
     dump_ring("free", &pool->queue.free);
     fprintf(stderr, "      overflow %llu\n", (unsigned long long)fp_overflow_count(&pool->overflow));
 }
@@ -184,7 +186,7 @@ __attribute__((unused)) static fp_pool *fixed_pool(uint32_t workers, uint32_t ca
 static fp_submit_result submit_waiting(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
 {
     for (;;) {
-        fp_submit_result result = fp_pool_submit(pool, job_class, ctx, is_range, jobs);
+        fp_submit_result result = fp_pool_submit(pool, job_class, ctx, is_range, jobs, FP_LANE_NORMAL);
         if (result != FP_SUBMIT_FULL)
             return result;
         fp_pool_wait_for_room(pool, FP_FOREVER);

@@ -324,10 +324,10 @@ static void small_ones_end_alone(void)
     uint64_t ended_alone = 0, rounds = (uint64_t)test_rounds(2000);
     for (uint64_t round = 0; round < rounds; round++) {
         work *work = new_work(pool, 10, (int64_t)round % 3);
-        uint64_t queued = fp_ring_enqueued(&pool->queue.ready);
+        uint64_t queued = fp_queue_pushed(&pool->queue);
         wait_until_idle(pool);
         if (fp_parallel_start_here(&work->parallel)) {
-            CHECK(fp_load(&work->has_ended, fp_acquire) && fp_ring_enqueued(&pool->queue.ready) == queued);
+            CHECK(fp_load(&work->has_ended, fp_acquire) && fp_queue_pushed(&pool->queue) == queued);
             ended_alone++;
         } else { /* this thread stood still, so the jobs looked long */
             queue_work(work);

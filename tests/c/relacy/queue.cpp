@@ -29,25 +29,31 @@ struct item {
 
 struct queue_model : rl::test_suite<queue_model, 3> {
     enum { ORDER = 0, CAPACITY = 1, ITEMS = 3, RECORDS = 2 };
-    fp_atomic(uint64_t) slots[3][CAPACITY];
+    fp_atomic(uint64_t) slots[2 + FP_LANES][CAPACITY];
     fp_job records[RECORDS];
     uint32_t spares;
+    fp_lane lanes[ITEMS];
     fp_queue queue;
     item items[ITEMS];
     fp_atomic(int) ended;
 
     void before()
     {
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 2 + FP_LANES; i++)
             slots[i][0].store(0, rl::mo_relaxed, $);
         for (int i = 0; i < RECORDS; i++)
             records[i].join.store(0, rl::mo_relaxed, $);
         spares = rl::rand(2);
+        bool laned = rl::rand(2);
+        for (int i = 0; i < ITEMS; i++)
+            lanes[i] = laned ? (fp_lane)rl::rand(FP_LANES) : FP_LANE_NORMAL;
         queue.records = records;
         queue.capacity = CAPACITY;
-        fp_ring_init_empty(&queue.ready, slots[0], ORDER);
-        fp_ring_init_full(&queue.free, slots[1], ORDER, CAPACITY);
-        fp_ring_init_empty(&queue.spare, slots[2], ORDER);
+        queue.laned.store(false, rl::mo_relaxed, $);
+        fp_ring_init_full(&queue.free, slots[0], ORDER, CAPACITY);
+        fp_ring_init_empty(&queue.spare, slots[1], ORDER);
+        for (int lane = 0; lane < FP_LANES; lane++)
+            fp_ring_init_empty(&queue.ready[lane], slots[2 + lane], ORDER);
         if (spares)
             fp_ring_enqueue(&queue.spare, CAPACITY);
         for (int i = 0; i < ITEMS; i++) {
@@ -63,7 +69,7 @@ struct queue_model : rl::test_suite<queue_model, 3> {
         for (int i = 0; i < ITEMS; i++) {
             bool is_range = i != ITEMS - 1;
             items[i].jobs($) = is_range ? item::JOBS : 1;
-            while (!fp_queue_try_push(&queue, NULL, &items[i], is_range ? FP_JOB_RANGE : 0, 0))
+            while (!fp_queue_try_push(&queue, NULL, &items[i], is_range ? FP_JOB_RANGE : 0, lanes[i], 0))
                 rl::yield(1, $);
         }
     }
@@ -120,7 +126,7 @@ struct queue_model : rl::test_suite<queue_model, 3> {
     {
         fp_queue_head head;
         while (fp_load(&ended, fp_relaxed) < ITEMS) {
-            if (!fp_queue_peek(&queue, &head)) {
+            if (!fp_queue_peek(&queue, FP_LANE_HIGH, &head)) {
                 rl::yield(1, $);
                 continue;
             }
@@ -145,7 +151,7 @@ struct queue_model : rl::test_suite<queue_model, 3> {
     {
         for (int i = 0; i < ITEMS; i++)
             RL_ASSERT(items[i].ends($) == 1);
-        RL_ASSERT(fp_ring_size(&queue.free) == CAPACITY && fp_ring_size(&queue.ready) == 0);
+        RL_ASSERT(fp_ring_size(&queue.free) == CAPACITY && fp_queue_size(&queue) == 0);
         RL_ASSERT(fp_ring_size(&queue.spare) == spares);
     }
 };

@@ -1,7 +1,7 @@
 /* search.cpp - "Who looks" and "Places" (fp_pool.h): as many jobs run at a time as there are workers.
  *
  * The whole of fp_pool.c and fp_worker.c, from submit to the closing of the pool, on the real queue and eventcount; only
- * threads, mutexes, clocks and histograms are the model's. Two submitters, two or three workers, two to four jobs. A job
+ * threads, mutexes, clocks and histograms are the model's. A submitter may pause the pool, shrink and grow it. Two submitters, two or three workers, two to four jobs. A job
  * that blocks waits until the workers beside it have started the next ones, so a job that lies in the queue while a worker
  * sleeps, or while the one that should wake it is inside a job, is a livelock. The last of all jobs and submitters closes
  * the pool.
@@ -121,7 +121,7 @@ struct place {
 };
 
 struct places {
-    enum { PLACES = 4 }; /* a worker may be started anew while its old thread is on its last lines */
+    enum { PLACES = 6 }; /* all workers may be started anew while their old threads are on their last lines */
     place all[PLACES];
     int busy, refusals;
     bool over; /* no thread will be started any more */
@@ -255,6 +255,13 @@ MUTANT(sized_by_positions)
 MUTANT(left_unlooked)
 MUTANT(place_given_late)
 MUTANT(counted_before_started)
+MUTANT(resumed_unwoken)
+MUTANT(closed_unwoken)
+MUTANT(pause_drains)
+MUTANT(surplus_keeps_search)
+MUTANT(surplus_uncounted)
+MUTANT(resized_unwoken)
+MUTANT(yield_closes)
 
 /* --- csrc --------------------------------------------------------------------------------------------------------- */
 
@@ -291,9 +298,12 @@ enum { SUBMITTERS = 2, MOST_WORKERS = 3, MOST_ITEMS = 4, RANGE_JOBS = 2 };
 struct plan {
     enum kind { AT_ONCE, BLOCKS, RANGE } kinds[MOST_ITEMS]; /* a range's jobs block */
     unsigned submitters[MOST_ITEMS];
+    fp_lane lanes[MOST_ITEMS];
     unsigned workers, items, jobs, blocking;
     bool attached, overflows, leaving, spins, idles;
     enum { NO_SET_UP, SET_UP, SET_UP_TOGETHER } set_up; /* worker_start; and it waits for those of the other workers */
+    enum { NO_PAUSE, PAUSES, CLOSES_PAUSED } pause; /* round the first submitter's submits, which are all there are if it closes */
+    bool resizes; /* the second submitter: down to one worker, and up again */
     int refusals; /* threads that cannot be started: then no job may wait for another */
 
     void draw()
@@ -302,10 +312,14 @@ struct plan {
         workers = refusals == 0 && rl::rand(3) == 0 ? 3 : 2;
         items = refusals == 0 ? workers + rl::rand(MOST_ITEMS - workers + 1) : 2;
         jobs = blocking = 0;
+        bool laned = rl::rand(4) == 0;
+        pause = refusals != 0 || rl::rand(4) != 0 ? NO_PAUSE : rl::rand(2) ? PAUSES : CLOSES_PAUSED;
+        resizes = rl::rand(4) == 0;
         for (unsigned i = 0; i < items; i++) {
             unsigned kind = rl::rand(8);
             kinds[i] = kind == 0 ? RANGE : kind < 3 ? AT_ONCE : BLOCKS;
-            submitters[i] = refusals != 0 ? i : rl::rand(SUBMITTERS);
+            submitters[i] = refusals != 0 ? i : pause == CLOSES_PAUSED ? 0 : rl::rand(SUBMITTERS);
+            lanes[i] = laned ? (fp_lane)rl::rand(FP_LANES) : FP_LANE_NORMAL;
             jobs += kinds[i] == RANGE ? RANGE_JOBS : 1;
             blocking += kinds[i] == RANGE ? RANGE_JOBS : kinds[i] == BLOCKS ? 1 : 0;
         }
@@ -332,7 +346,7 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
     plan drawn;
     sleeping os;
     places threads;
-    zeroed<uint64_t> slots[3][RECORDS];
+    zeroed<uint64_t> slots[2 + FP_LANES][RECORDS];
     fp_job records[RECORDS + SPARES];
     fp_worker_metrics metrics[MOST_WORKERS];
     fp_worker workers[MOST_WORKERS];
@@ -367,6 +381,8 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
     void make_pool()
     {
         pool.options = fp_pool_options{drawn.workers, drawn.leaving ? 1 : drawn.workers, 0, 1, drawn.spins};
+        pool.min_workers.store(pool.options.min_workers, rl::mo_relaxed, $);
+        pool.max_workers.store(pool.options.max_workers, rl::mo_relaxed, $);
         if (drawn.set_up != plan::NO_SET_UP)
             pool.host.worker_start = set_up_worker;
         if (drawn.idles)
@@ -375,12 +391,14 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
         pool.references.store(1, rl::mo_relaxed, $);
         pool.queue.records = records;
         pool.queue.capacity = drawn.overflows ? 1 : RECORDS;
-        fp_ring_init_empty(&pool.queue.ready, slots[0], ORDER);
-        fp_ring_init_full(&pool.queue.free, slots[1], ORDER, pool.queue.capacity);
-        fp_ring_init_empty(&pool.queue.spare, slots[2], ORDER);
+        fp_ring_init_full(&pool.queue.free, slots[0], ORDER, pool.queue.capacity);
+        fp_ring_init_empty(&pool.queue.spare, slots[1], ORDER);
+        for (int lane = 0; lane < FP_LANES; lane++)
+            fp_ring_init_empty(&pool.queue.ready[lane], slots[2 + lane], ORDER);
         for (unsigned i = 0; i < SPARES; i++)
             fp_ring_enqueue(&pool.queue.spare, RECORDS + i);
         pool.workers = worker_pointers;
+        pool.places = drawn.workers;
         for (pool.made = 0; pool.made < drawn.workers; pool.made++) {
             worker_pointers[pool.made] = &workers[pool.made];
             workers[pool.made].pool = &pool;
@@ -425,8 +443,9 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
         done();
     }
 
-    static fp_outcome run_single(void *ctx, fp_worker *)
+    static fp_outcome run_single(void *ctx, fp_worker *worker)
     {
+        RL_ASSERT(worker != NULL); /* the pool closes with nobody submitting, so workers empty the queue */
         the_model->run_one((item *)ctx);
         return FP_DONE;
     }
@@ -435,13 +454,21 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
     {
         item *it = (item *)ctx;
         uint32_t number;
-        while ((number = fp_fetch_add(&it->claimed, 1, fp_relaxed)) < RANGE_JOBS) {
+        RL_ASSERT(worker != NULL);
+        do {
+            if ((number = fp_fetch_add(&it->claimed, 1, fp_relaxed)) >= RANGE_JOBS)
+                break;
             if (number == RANGE_JOBS - 1)
                 fp_worker_range_started(worker);
             fp_worker_note(worker, FP_DONE, 1, 0);
             the_model->run_one(it);
-        }
+        } while (!fp_worker_should_yield(worker));
         return FP_DONE;
+    }
+
+    static bool range_all_started(void *ctx)
+    {
+        return fp_load(&((item *)ctx)->claimed, fp_relaxed) >= RANGE_JOBS;
     }
 
     static void end_range(void *ctx, fp_worker *)
@@ -449,17 +476,43 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
         ((item *)ctx)->ends++;
     }
 
-    void submit(item *it)
+    void submit(item *it, fp_lane lane)
     {
         static const fp_job_class classes[2][2] = {
-            {{0, run_single}, {0, run_range, NULL, end_range}},
-            {{FP_JOB_ATTACHED, run_single}, {FP_JOB_ATTACHED, run_range, NULL, end_range}}};
+            {{0, run_single}, {0, run_range, NULL, end_range, range_all_started}},
+            {{FP_JOB_ATTACHED, run_single}, {FP_JOB_ATTACHED, run_range, NULL, end_range, range_all_started}}};
         bool is_range = it->kind == plan::RANGE;
         fp_submit_result result;
         do
-            result = fp_pool_submit(&pool, &classes[drawn.attached][is_range], it, is_range, is_range ? RANGE_JOBS : 1);
+            result = fp_pool_submit(&pool, &classes[drawn.attached][is_range], it, is_range, is_range ? RANGE_JOBS : 1,
+                                    lane);
         while (result == FP_SUBMIT_NO_THREAD);
         RL_ASSERT(result == FP_SUBMIT_OK);
+    }
+
+    void before_submits(unsigned index)
+    {
+        if (index == 0 && drawn.pause != plan::NO_PAUSE)
+            fp_pool_pause(&pool);
+        if (index == 1 && drawn.resizes && rl::rand(2))
+            shrink();
+    }
+
+    void after_submits(unsigned index)
+    {
+        if (index == 0 && drawn.pause == plan::PAUSES)
+            fp_pool_resume(&pool);
+        if (index == 0 && drawn.pause == plan::CLOSES_PAUSED)
+            fp_pool_close(&pool);
+        if (index == 1 && drawn.resizes) {
+            shrink();
+            RL_ASSERT(fp_pool_resize(&pool, pool.options.min_workers, pool.options.max_workers));
+        }
+    }
+
+    void shrink()
+    {
+        RL_ASSERT(fp_pool_resize(&pool, 1, 1));
     }
 
     void thread(unsigned index)
@@ -468,9 +521,11 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
             threads.run(&threads.all[index - SUBMITTERS]);
             return;
         }
+        before_submits(index);
         for (unsigned i = 0; i < drawn.items; i++)
             if (drawn.submitters[i] == index)
-                submit(&items[i]);
+                submit(&items[i], drawn.lanes[i]);
+        after_submits(index);
         done();
     }
 
