@@ -44,5 +44,6 @@ cdef extern from "fastpool.h" nogil:
     fastpool_result fastpool_wait(fastpool_group *group, int64_t timeout_ns) except? FASTPOOL_INTERRUPTED
     void fastpool_cancel(fastpool_group *group) noexcept
     int fastpool_cancelled(fastpool_group *group) noexcept
+    int fastpool_should_stop() noexcept
     int fastpool_status(fastpool_group *group, int64_t *index) noexcept
     fastpool_result fastpool_read_metrics(fastpool_pool *pool, fastpool_metrics *metrics) noexcept
