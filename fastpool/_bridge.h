@@ -292,6 +292,7 @@ typedef struct py_task {
     fp_timer_entry timer;
     py_future *future;              /* borrowed; followed only while `timer` is armed */
     fp_pool *pool;                  /* held */
+    PyObject *hooks;                /* the pool's, owned: its last worker may have gone when the timer tells them; or NULL */
     fp_atomic(PyObject *) context;  /* owned; what the call runs in, or NULL */
     fp_atomic(PyObject *) watcher;  /* owned; called with the future if it fails, or NULL */
     fp_scalar scalars[FP_MOST_SCALARS]; /* PY_KERNEL: the arguments, for the timer may overwrite those in the future */

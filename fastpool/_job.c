@@ -41,10 +41,10 @@ bool py_is_panic(PyObject *exception)
 }
 
 /* Of a failure that no future carries, or no handler expects. */
-static void tell_hooks(py_pool *core, const char *hook, PyObject *fn, PyObject *exception)
+static void tell_hooks(PyObject *hooks, const char *hook, PyObject *fn, PyObject *exception)
 {
     fp_worker *worker = fp_worker_current();
-    PyObject *none = PyObject_CallMethod(core->hooks, hook, "OOi", fn != NULL ? fn : Py_None, exception,
+    PyObject *none = PyObject_CallMethod(hooks, hook, "OOi", fn != NULL ? fn : Py_None, exception,
                                          worker != NULL ? (int)worker->id : -1);
     if (none == NULL) /* the hook logs and swallows what handlers raise; this is out of memory, or the like */
         PyErr_WriteUnraisable(fn);
@@ -56,18 +56,19 @@ void py_note_panic(py_pool *core, PyObject *fn, PyObject *exception)
     if (!py_is_panic(exception))
         return;
     fp_fetch_add(&core->panics, UINT64_C(1), fp_relaxed);
-    tell_hooks(core, "job_panicked", fn, exception);
+    tell_hooks(core->hooks, "job_panicked", fn, exception);
 }
 
 void py_note_failure(py_future *future, PyObject *exception)
 {
     PyObject *fn;
+    py_task *task = py_future_task(future);
     Py_BEGIN_CRITICAL_SECTION(future); /* who runs it may be done with it, and drop it */
     fn = Py_XNewRef(py_future_fn(future));
     Py_END_CRITICAL_SECTION();
     if (future->posted) {
         fp_fetch_add(&future->core->panics, UINT64_C(1), fp_relaxed);
-        tell_hooks(future->core, "job_failed", fn, exception);
+        tell_hooks(task != NULL && task->hooks != NULL ? task->hooks : future->core->hooks, "job_failed", fn, exception);
     } else {
         py_note_panic(future->core, fn, exception);
     }

@@ -52,6 +52,7 @@ void py_task_drop(py_task *task)
         return;
     drop_held(&task->context);
     drop_held(&task->watcher);
+    Py_XDECREF(task->hooks);
     if (!fp_pool_is_forked(task->pool))
         fp_pool_release(task->pool);
     free(task);
@@ -89,6 +90,8 @@ int py_task_add(py_future *future, const py_settings *settings)
     if (task == NULL)
         return -1;
     fp_store(&future->task, task, fp_release); /* from here on the future drops it */
+    if (deadline_ns != FP_FOREVER)
+        task->hooks = py_new_ref_to_pass(future->core->hooks);
     fp_store(&task->watcher, Py_XNewRef(settings->watcher), fp_relaxed);
     if (future->kind == PY_KERNEL)
         memcpy(task->scalars, future->scalars, sizeof task->scalars);
