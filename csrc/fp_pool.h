@@ -27,7 +27,7 @@
  *            `live` counts those who stay. It is raised when the thread is there and not before: neither a submitter nor
  *            a worker that would leave may count on one that then cannot be started.
  *
- * Locks      `lock` guards starting and ending workers, never the path of a job.
+ * Locks      `lock` guards starting and ending workers, never the path of a job. `trace_lock` is fp_trace.h's.
  */
 #ifndef FP_POOL_H
 #define FP_POOL_H
@@ -37,6 +37,7 @@
 #include "fp_overflow.h"
 #include "fp_queue.h"
 
+struct fp_trace;
 struct fp_worker;
 
 typedef enum fp_pool_state {
@@ -92,6 +93,7 @@ typedef struct fp_pool {
     fp_aligned fp_atomic(uint32_t) state; /* fp_pool_state */
     fp_atomic(uint32_t) live;             /* workers started and not yet leaving */
     fp_atomic(uint32_t) running;          /* workers started and not yet come to their last look at the queue */
+    fp_atomic(uint32_t) tracing;          /* the session's number; 0: nobody traces (fp_trace.h) */
     uint32_t fork_generation;             /* fp_os_fork_generation() of the process that the workers live in */
 
     fp_aligned fp_atomic(uint32_t) searching; /* see "Who looks" */
@@ -121,6 +123,10 @@ typedef struct fp_pool {
     struct fp_worker **workers; /* options.max_workers places; [0, made) filled, never emptied before the end */
     uint32_t made;
     fp_atomic(uint32_t) serving; /* workers in their loop */
+
+    fp_mutex trace_lock;
+    struct fp_trace *trace;  /* the open one, or NULL */
+    uint32_t trace_sessions; /* the last one's number */
 } fp_pool;
 
 typedef enum fp_submit_result {
