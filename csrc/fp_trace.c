@@ -153,7 +153,7 @@ void fp_trace_note(fp_pool *pool, const char *name, uint64_t start_ticks, int64_
 {
     fp_worker *worker = fp_worker_current();
     uint64_t now = fp_clock_ticks();
-    if (fp_pool_is_forked(pool)) /* by the job: in the child nobody may be there to give the lock back */
+    if (jobs == 0 || fp_pool_is_forked(pool)) /* by the job: in the child nobody may be there to give the lock back */
         return;
     fp_trace_event event = {.name = name, .start_ticks = start_ticks, .end_ticks = now > start_ticks ? now : start_ticks,
                             .jobs = jobs, .depth = fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow)};

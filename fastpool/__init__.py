@@ -29,6 +29,7 @@ from fastpool.executor import ThreadPoolExecutor
 from fastpool.kernel import Kernel, kernel
 from fastpool.metrics import Histogram, Metrics
 from fastpool.pool import Pool
+from fastpool.trace import Trace
 
 __all__ = [
     "BrokenThreadPool",
@@ -46,6 +47,7 @@ __all__ = [
     "PoolShutdown",
     "SubmitTimeout",
     "ThreadPoolExecutor",
+    "Trace",
     "__version__",
     "get_include",
     "kernel",

@@ -12,6 +12,8 @@ _T = TypeVar("_T")
 _A = TypeVar("_A")
 
 SIGNATURES: dict[str, int]
+TRACE_CALLERS: int
+TRACE_EVENTS_MOST: int
 _c_api: object
 
 @disjoint_base
@@ -78,6 +80,14 @@ class Gate:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def run(self, fn: Callable[[_A], _T], argument: _A) -> _T | None: ...
+
+@final
+class Recorder:
+    def __init__(self, core: Core, events: int) -> None: ...
+    def close(self) -> None: ...
+    def rows(self) -> list[tuple[int, int, int]]: ...
+    def lost(self) -> int: ...
+    def read(self, number: int, first: int, end: int) -> list[tuple[str, int, int, int, int]]: ...
 
 def make_kernel(
     address: Any,

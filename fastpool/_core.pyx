@@ -245,6 +245,7 @@ include "_kernel.pxi"
 include "_arrays.pxi"
 include "_many.pxi"
 include "_gate.pxi"
+include "_trace.pxi"
 
 
 def deadline_from(timeout):

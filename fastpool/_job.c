@@ -64,7 +64,11 @@ static void fail(py_future *future)
 static fp_outcome run_started(py_future *future)
 {
     PyObject *fn = future->fn, *args = future->args, *kwargs = future->kwargs;
+    fp_pool *pool = future->core->pool;
+    const char *name = NULL;
+    uint64_t traced = py_trace_call(pool, fn, &name);
     PyObject *result = call(fn, args, kwargs, future->arg_count);
+    fp_trace_ran(pool, name, traced, 1);
     if (result == NULL) {
         fail(future);
         return FP_FAILED;
@@ -168,7 +172,9 @@ void py_reap(py_pool *core)
 static int invoke(py_future *future, fp_worker *worker)
 {
     PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
+    uint64_t traced = fp_trace_start(future->core->pool);
     int status = py_native_run(future);
+    fp_trace_ran(future->core->pool, future->code->name, traced, 1);
     if (state != NULL)
         PyEval_RestoreThread(state);
     return status;

@@ -31,7 +31,10 @@ static void wake_reader(py_batch *batch)
 static fp_outcome run_call(py_batch *batch, int64_t index)
 {
     uint8_t done = PY_BATCH_RESULT;
+    const char *name = NULL;
+    uint64_t traced = py_trace_call(batch->core->pool, batch->fn, &name);
     PyObject *value = call_item(batch, index);
+    fp_trace_ran(batch->core->pool, name, traced, 1);
     if (value == NULL) {
         done = PY_BATCH_EXCEPTION;
         value = py_take_exception();

@@ -17,6 +17,7 @@ from fastpool._core import Future, Kernel
 from fastpool._hooks import Hooks, JobError
 from fastpool.errors import PoolError, PoolOverloaded
 from fastpool.metrics import Metrics
+from fastpool.trace import Trace
 
 __all__ = ["Pool"]
 
@@ -393,6 +394,20 @@ class Pool(_core.Core, Executor):
     def metrics(self) -> Metrics:
         """A snapshot of the pool's counters and histograms."""
         return Metrics._from_core(self._read_metrics())
+
+    def trace(self, *, events: int = 65536) -> Trace:
+        """The workers' timeline: ``with pool.trace() as trace: ...``, then ``trace.save("trace.json")``, for Perfetto.
+
+        Parameters
+        ----------
+        events : int, optional
+            How many each worker keeps: the latest. At most 4,194,304.
+
+        Notes
+        -----
+        See `Trace`. A pool records one trace at a time.
+        """
+        return Trace(self, self._thread_name_prefix, _arguments.integer(events, "events", 1, _core.TRACE_EVENTS_MOST))
 
     def _not_from_a_job(self, method: str) -> None:
         if self._on_own_worker():
