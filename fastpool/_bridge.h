@@ -6,6 +6,7 @@
  *   _job.c     runs the callable on the worker and completes the future
  *   _future.c  the future: states, waiting, and the face of concurrent.futures.Future
  *   _map.c     the same journey for one record that stands for many calls
+ *   _trace.c   what jobs are called, for who asks what ran when
  * _core.pyx puts them together into a module.
  */
 #ifndef FASTPOOL_BRIDGE_H

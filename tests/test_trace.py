@@ -1,7 +1,8 @@
-"""trace(): which jobs ran, where, and in which order. The file is held against the Chrome trace format; no test times anything."""
+"""trace(): which jobs ran, where, and in which order. The file is held against the Chrome trace format."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
@@ -341,9 +342,8 @@ def test_a_trace_is_entered_once(single: fastpool.Pool) -> None:
     for use in (trace.events, lambda: trace.save("x"), lambda: trace.dropped):
         with pytest.raises(fastpool.PoolError, match="was not begun"):
             use()
-    with trace:
-        with pytest.raises(fastpool.PoolError, match="once"):
-            trace.__enter__()
+    with trace, pytest.raises(fastpool.PoolError, match="once"):
+        trace.__enter__()
     with pytest.raises(fastpool.PoolError, match="once"):
         trace.__enter__()
     with single.trace():
@@ -510,10 +510,8 @@ def test_two_threads_open_one_trace_between_them(single: fastpool.Pool) -> None:
     def enter() -> None:
         trace = single.trace()
         barrier.wait(WAIT)
-        try:
+        with contextlib.suppress(fastpool.PoolError):
             opened.append(trace.__enter__())
-        except fastpool.PoolError:
-            pass
         barrier.wait(WAIT)
 
     for wait in [in_thread(enter) for _ in range(4)]:
