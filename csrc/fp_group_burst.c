@@ -6,6 +6,7 @@
 #include "fp_backoff.h"
 #include "fp_clock.h"
 #include "fp_running.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 /* A thread's way through a burst. */
@@ -112,7 +113,7 @@ static bool run_taken(burst_way *way, uint32_t begin, uint32_t end)
 {
     fp_group_burst *part = way->part;
     uint32_t ended[3] = {0}; /* FP_DONE, FP_FAILED, FP_CANCELLED */
-    uint64_t from = way->now;
+    uint64_t from = way->now, traced = fp_trace_start(part->part.group->pool);
     burst_running running = {.running.should_stop = should_stop, .group = part->part.group};
     fp_running_enter(&running.running);
     for (uint32_t i = begin; i < end; i++) {
@@ -122,6 +123,7 @@ static bool run_taken(burst_way *way, uint32_t begin, uint32_t end)
             fp_set(&part->first_outcome, (int)outcome);
     }
     fp_running_leave(&running.running);
+    fp_trace_ran(part->part.group->pool, "native", traced, end - begin);
     way->now = fp_clock_ticks();
     uint64_t ticks = way->now > from ? way->now - from : 0;
     set_burst_pace(way, ticks);
@@ -255,8 +257,9 @@ static void run_single(fp_group *group, fp_job_function function, void *arg)
 {
     fp_pool *pool = group->pool;
     void *token = fp_pool_let_go(pool);
-    uint64_t from = fp_clock_ticks();
+    uint64_t from = fp_clock_ticks(), traced = fp_trace_start(pool);
     int status = function(arg);
+    fp_trace_ran(pool, "native", traced, 1);
     fp_pool_note_run(pool, status == 0 ? FP_DONE : FP_FAILED, 1, fp_clock_ticks() - from);
     fp_pool_take_back(pool, token);
     if (status != 0)

@@ -68,6 +68,7 @@ static fp_group_range *make_range(fp_group *group, const fp_parallel_class *kind
     fp_group_forget_ended(group);
     fp_parallel_init(&range->parallel, kind, group->pool, n, grain);
     range->parallel.stop = &group->stop;
+    range->parallel.name = "native";
     range->args = args;
     fp_part_add(group, &range->part, false);
     return range;

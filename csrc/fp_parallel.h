@@ -70,6 +70,7 @@ typedef struct fp_parallel {
                                     * live until the last job has ended */
     fp_pool *pool;
     const fp_parallel_class *kind;
+    const char *name; /* of its pieces in a trace, never freed; NULL: the class traces them itself */
     bool assisted; /* of the thread that waits for it: it counts as assisting */
 } fp_parallel;
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "fp_clock.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 /* An unbounded pool keeps this many jobs in the ring; more wait in the overflow. */
@@ -34,6 +35,7 @@ fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host)
     }
     fp_overflow_init(&pool->overflow);
     fp_mutex_init(&pool->lock);
+    fp_mutex_init(&pool->trace_lock);
     pool->usable_cpus = (uint32_t)fp_os_usable_cpus();
     fp_store(&pool->references, 1, fp_relaxed);
     pool->fork_generation = fp_os_fork_generation;
@@ -88,11 +90,14 @@ void fp_pool_release(fp_pool *pool)
     let_go_of_threads(pool);
     for (uint32_t i = 0; i < pool->made; i++)
         fp_worker_free(pool->workers[i]);
+    if (pool->trace != NULL)
+        fp_trace_close(pool->trace, pool);
     if (pool->host.free != NULL)
         pool->host.free(pool->host.arg);
     fp_queue_destroy(&pool->queue);
     fp_overflow_destroy(&pool->overflow);
     fp_mutex_destroy(&pool->lock);
+    fp_mutex_destroy(&pool->trace_lock);
     free(pool->workers);
     free(pool);
 }

@@ -44,7 +44,7 @@
  *            it gives that up as one that has found work does, and looks again when its place is free. So if it leaves an open
  *            range, either somebody else looks, or it finds the range in its last look and wakes whoever may be woken.
  *
- * Locks      `lock` guards starting and ending workers, and their numbers, never the path of a job.
+ * Locks      `lock` guards starting and ending workers, and their numbers, never the path of a job. `trace_lock` is fp_trace.h's.
  */
 #ifndef FP_POOL_H
 #define FP_POOL_H
@@ -54,6 +54,7 @@
 #include "fp_overflow.h"
 #include "fp_queue.h"
 
+struct fp_trace;
 struct fp_worker;
 
 typedef enum fp_pool_state {
@@ -120,6 +121,7 @@ typedef struct fp_pool {
     fp_atomic(uint32_t) min_workers;      /* written under the lock */
     fp_atomic(uint32_t) max_workers;      /* the same */
     fp_atomic(uint32_t) unsettled;        /* 0 most of the time */
+    fp_atomic(uint32_t) tracing;          /* the session's number; 0: nobody traces (fp_trace.h) */
     uint32_t fork_generation;             /* fp_os_fork_generation() of the process that the workers live in */
 
     fp_aligned fp_atomic(uint32_t) searching; /* see "Who looks" */
@@ -149,6 +151,10 @@ typedef struct fp_pool {
     struct fp_worker **workers; /* under the lock: [0, made) of `places` are filled, and not emptied before the end */
     uint32_t made, places;
     fp_atomic(uint32_t) serving; /* workers in their loop */
+
+    fp_mutex trace_lock;
+    struct fp_trace *trace;  /* the open one, or NULL */
+    uint32_t trace_sessions; /* the last one's number */
 } fp_pool;
 
 typedef enum fp_submit_result {

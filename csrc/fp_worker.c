@@ -7,6 +7,7 @@
 #include "fp_backoff.h"
 #include "fp_clock.h"
 #include "fp_pool.h"
+#include "fp_trace.h"
 
 static _Thread_local fp_worker *current;
 
@@ -38,6 +39,7 @@ fp_worker *fp_worker_create(fp_pool *pool, uint32_t id)
 
 void fp_worker_free(fp_worker *worker)
 {
+    fp_trace_forget_row(worker->row);
     free(worker->metrics);
     free(worker);
 }

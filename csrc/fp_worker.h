@@ -44,6 +44,8 @@ typedef struct fp_worker {
     uint64_t now_ticks;       /* when the last job ended, or the worker woke */
     uint64_t pulse_ticks;     /* when the host's pulse was last called */
     fp_worker_metrics *metrics;
+    struct fp_trace_row *row; /* of the trace number `session`, or NULL (fp_trace.h) */
+    uint32_t session;
 } fp_worker;
 
 /* NULL when memory is short. */

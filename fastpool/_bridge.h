@@ -8,6 +8,7 @@
  *   _task.c    what only few jobs have: a deadline, a context, somebody who asks them to stop
  *   _timer.c   the thread that ends jobs at their deadlines
  *   _map.c     the same journey for one record that stands for many calls
+ *   _trace.c   what jobs are called, for who asks what ran when
  * _core.pyx puts them together into a module.
  */
 #ifndef FASTPOOL_BRIDGE_H
@@ -21,6 +22,7 @@
 #include "fp_pool.h"
 #include "fp_running.h"
 #include "fp_timer.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 /* ---- references that go from thread to thread ---- */
@@ -413,6 +415,7 @@ typedef struct py_code {
     int signature;
     void *data;
     PyObject *kernel; /* borrowed: it owns this */
+    const char *name; /* in a trace; interned */
 } py_code;
 
 /* What the future holds by fn or code, borrowed; NULL when it has let go of it. */
@@ -498,6 +501,25 @@ typedef enum py_tie { PY_WAS_ATTACHED, PY_TIED_WORKER, PY_TIED_BRIEFLY } py_tie;
 py_tie py_attach_now(void);
 void py_detach_again(py_tie tie);
 
+/* ---- names in a trace (_trace.c) ---- */
+
+/* A string that lives for ever; "(other)" where there are too many. Needs no interpreter. */
+const char *py_intern_name(const char *text);
+
+/* What a callable is called: its __qualname__; a partial's is that of its function; else its type's. Attached; no exception is
+ * left, and no code of the user's runs. */
+const char *py_name_of(PyObject *fn);
+const char *py_kernel_name(PyObject *kernel);
+
+/* Round a call of fn, attached: see fp_trace_start. `name` is read only when it is not 0. */
+static inline uint64_t py_trace_call(fp_pool *pool, PyObject *fn, const char **name)
+{
+    if (!fp_unlikely(fp_load(&pool->tracing, fp_relaxed) != 0))
+        return 0;
+    *name = py_name_of(fn);
+    return fp_trace_start(pool);
+}
+
 /* ---- errors, from the module fastpool.errors ---- */
 
 int py_errors_init(PyObject *errors);
@@ -559,6 +581,7 @@ typedef struct py_array_job {
     fp_elementwise work;  /* filled in by the kernel's half of _core.pyx; or, of parallel_for: */
     int (*range)(int64_t begin, int64_t end, void *data);
     void *data;
+    const char *name;     /* the kernel's, interned */
     int64_t *job_ps;      /* the kernel's, which `owners` hold; atomic: see fp_parallel */
 } py_array_job;
 

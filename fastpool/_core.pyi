@@ -14,6 +14,8 @@ _A = TypeVar("_A")
 SIGNATURES: dict[str, int]
 ON_FULL: dict[str, int]
 PRIORITIES: dict[str, int]
+TRACE_CALLERS: int
+TRACE_EVENTS_MOST: int
 _c_api: object
 
 @disjoint_base
@@ -107,6 +109,14 @@ class Gate:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def run(self, fn: Callable[[_A], _T], argument: _A) -> _T | None: ...
+
+@final
+class Recorder:
+    def __new__(cls, core: Core, events: int) -> Recorder: ...
+    def close(self) -> None: ...
+    def rows(self) -> list[tuple[int, int, int]]: ...
+    def lost(self) -> int: ...
+    def read(self, number: int, first: int, end: int) -> list[tuple[str, int, int, int, int]]: ...
 
 def make_kernel(
     address: Any,

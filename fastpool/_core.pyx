@@ -332,6 +332,7 @@ include "_arrays.pxi"
 include "_many.pxi"
 include "_gate.pxi"
 include "_jobs.pxi"
+include "_trace.pxi"
 
 
 def deadline_from(timeout):

@@ -169,11 +169,15 @@ static fp_outcome run_started(py_future *future)
     py_task *task = py_future_task(future);
     if (task != NULL && is_too_late(future, task))
         return FP_TIMED_OUT;
+    fp_pool *pool = future->core->pool;
+    const char *name = NULL;
+    uint64_t traced = py_trace_call(pool, fn, &name);
     py_running running = {.running.should_stop = py_running_should_stop, .future = future};
     fp_running_enter(&running.running);
     PyObject *context = task == NULL ? NULL : fp_exchange(&task->context, NULL, fp_acq_rel);
     PyObject *result = call_in(context, fn, args, kwargs, future->arg_count);
     fp_running_leave(&running.running);
+    fp_trace_ran(pool, name, traced, 1);
     Py_XDECREF(context);
     if (py_has_deadline(task) && lost_to_timer(future, &result, task))
         return FP_TIMED_OUT;
@@ -286,9 +290,11 @@ static fp_scalar invoke(py_future *future, fp_worker *worker, int *status)
 {
     py_running running = {.running.should_stop = py_running_should_stop, .future = future};
     PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
+    uint64_t traced = fp_trace_start(future->core->pool);
     fp_running_enter(&running.running);
     fp_scalar result = py_native_run(future, status);
     fp_running_leave(&running.running);
+    fp_trace_ran(future->core->pool, future->code->name, traced, 1);
     if (state != NULL)
         PyEval_RestoreThread(state);
     return result;

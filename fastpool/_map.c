@@ -43,9 +43,12 @@ static bool is_late(py_batch *batch)
 static PyObject *call_running(py_batch *batch, int64_t index)
 {
     py_running running = {.running.should_stop = py_running_should_stop, .batch = batch, .index = index};
+    const char *name = NULL;
+    uint64_t traced = py_trace_call(batch->view.core->pool, batch->fn, &name);
     fp_running_enter(&running.running);
     PyObject *value = batch->context != NULL ? call_item_in_context(batch, index) : call_item(batch, index);
     fp_running_leave(&running.running);
+    fp_trace_ran(batch->view.core->pool, name, traced, 1);
     return value;
 }
 

@@ -15,6 +15,7 @@ from fastpool._hooks import Hooks, JobError
 from fastpool._submitter import ON_FULL, Submitter
 from fastpool.errors import PoolError
 from fastpool.metrics import Metrics
+from fastpool.trace import Trace
 
 __all__ = ["Pool"]
 
@@ -224,6 +225,20 @@ class Pool(Submitter):
     def metrics(self) -> Metrics:
         """A snapshot of the pool's counters and histograms."""
         return Metrics._from_core(self._read_metrics())
+
+    def trace(self, *, events: int = 65536) -> Trace:
+        """The workers' timeline: ``with pool.trace() as trace: ...``, then ``trace.save("trace.json")``, for Perfetto.
+
+        Parameters
+        ----------
+        events : int, optional
+            How many each worker keeps: the latest. At most 4,194,304.
+
+        Notes
+        -----
+        See `Trace`. A pool records one trace at a time.
+        """
+        return Trace(self, self._thread_name_prefix, _arguments.integer(events, "events", 1, _core.TRACE_EVENTS_MOST))
 
     def _not_from_a_job(self, method: str) -> None:
         if self._on_own_worker():

@@ -230,6 +230,14 @@ static void fp_awake_change(int)
 {
 }
 
+/* Traces are not modelled here: who runs jobs records them, and these do not (trace.cpp has their ring). */
+#define FP_TRACE_H
+struct fp_trace;
+struct fp_trace_row;
+struct fp_pool;
+static void fp_trace_forget_row(fp_trace_row *) {}
+static void fp_trace_close(fp_trace *, fp_pool *) {}
+
 /* No edge of the pool's goes through these, and they have thousands of words. */
 #define FP_HISTOGRAM_H
 enum { FP_HISTOGRAM_BUCKETS = 1 };
