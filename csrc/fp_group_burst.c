@@ -45,6 +45,8 @@ static void note_taken(burst_way *way, uint32_t jobs)
 /* The first job's time; its end is counted when the burst's is. */
 static void note_first(burst_way *way, uint64_t ticks)
 {
+    if (way->part->part.group->pool->options.unmeasured)
+        return;
     if (way->worker != NULL)
         fp_histogram_add(&way->worker->metrics->duration, ticks, 1);
     else

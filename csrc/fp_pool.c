@@ -200,7 +200,7 @@ void fp_pool_replenish(fp_pool *pool)
 /* S2. Behind the overflow of its lane as long as there is one: see FIFO in fp_overflow.h. */
 static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane, bool bounded)
 {
-    uint64_t now = fp_clock_ticks();
+    uint64_t now = pool->options.unmeasured ? 0 : fp_clock_ticks();
     if (fp_overflow_count(&pool->overflow) != 0 && fp_queue_has_room(&pool->queue))
         fp_overflow_refill(&pool->overflow, &pool->queue);
     if (!fp_overflow_holds(&pool->overflow, lane) && fp_queue_try_push(&pool->queue, job_class, ctx, kind, lane, now))
@@ -550,7 +550,7 @@ void fp_pool_note_run(fp_pool *pool, fp_outcome outcome, uint64_t jobs, uint64_t
 {
     if (jobs == 0)
         return;
-    if (outcome == FP_DONE || outcome == FP_FAILED) /* the others did not run */
+    if ((outcome == FP_DONE || outcome == FP_FAILED) && !pool->options.unmeasured) /* the others did not run */
         fp_histogram_add_shared(&pool->duration_extra, ticks, jobs);
     fp_pool_note(pool, outcome, jobs);
 }

@@ -97,6 +97,7 @@ typedef struct fp_pool_options {
     uint32_t queue_capacity; /* 1 .. FP_QUEUE_MOST; 0: unbounded */
     int64_t idle_ns;
     int64_t spin_ns; /* how long one idle worker may spin; 0: never */
+    bool unmeasured; /* no histograms: neither submitting nor running a job reads the clock */
 } fp_pool_options;
 
 enum { FP_MOST_WORKERS = 4096, FP_PACES = 64 };

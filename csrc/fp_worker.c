@@ -115,7 +115,7 @@ void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_
     fp_worker_metrics *metrics = worker->metrics;
     if (jobs <= 0 || outcome == FP_COUNTED_ELSEWHERE)
         return;
-    if (outcome == FP_DONE || outcome == FP_FAILED) /* the others did not run */
+    if ((outcome == FP_DONE || outcome == FP_FAILED) && !worker->pool->options.unmeasured) /* the others did not run */
         fp_histogram_add(&metrics->duration, jobs == 1 ? ticks : ticks / (uint64_t)jobs, (uint64_t)jobs);
     fp_store(&metrics->ended[outcome], fp_load(&metrics->ended[outcome], fp_relaxed) + (uint64_t)jobs, fp_release);
 }
@@ -132,16 +132,25 @@ static uint64_t since(uint64_t now, uint64_t then)
     return now > then ? now - then : 0;
 }
 
+uint64_t fp_worker_lap(fp_worker *worker)
+{
+    enum { SELDOM = 16 };
+    uint64_t from = worker->now_ticks;
+    if (worker->pool->options.unmeasured && ++worker->laps % SELDOM != 0)
+        return 0;
+    worker->now_ticks = fp_clock_ticks();
+    return since(worker->now_ticks, from);
+}
+
 static void run_job(fp_worker *worker, const fp_started *job)
 {
     fp_worker_metrics *metrics = worker->metrics;
-    uint64_t started = worker->now_ticks;
-    fp_histogram_add(&metrics->wait, since(started, job->submitted_ticks), 1);
+    if (!worker->pool->options.unmeasured)
+        fp_histogram_add(&metrics->wait, since(worker->now_ticks, job->submitted_ticks), 1);
     fp_store(&metrics->running, 1, fp_relaxed);
     fp_outcome outcome = job->job_class->run(job->ctx, worker);
     fp_store(&metrics->running, 0, fp_relaxed);
-    worker->now_ticks = fp_clock_ticks();
-    fp_worker_note(worker, outcome, 1, since(worker->now_ticks, started));
+    fp_worker_note(worker, outcome, 1, fp_worker_lap(worker));
 }
 
 static void discard_job(fp_worker *worker, const fp_started *job)

@@ -41,6 +41,7 @@ typedef struct fp_worker {
     bool yields;              /* fp_worker_should_yield has said so, of the range that it runs */
     bool range_open;          /* runs the range at `range_head`, which it has not closed */
     fp_queue_head range_head;
+    uint32_t laps;
     uint64_t now_ticks;       /* when the last job ended, or the worker woke */
     uint64_t pulse_ticks;     /* when the host's pulse was last called */
     fp_worker_metrics *metrics;
@@ -60,6 +61,10 @@ fp_worker *fp_worker_current(void);
 
 /* For ranges: `jobs` jobs ended so, taking `ticks` together. */
 void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_t ticks);
+
+/* A job has ended: the ticks that it took since the last one. Where nobody measures, 0, and the clock is read only now and then, for
+ * the pulse. */
+uint64_t fp_worker_lap(fp_worker *worker);
 
 /* For bursts: so many jobs count as submitted from now on. */
 void fp_worker_note_taken(fp_worker *worker, uint32_t jobs);

@@ -52,6 +52,7 @@ class Core:
         submit_timeout: float | None,
         job_timeout: float | None,
         idle_timeout: float | None,
+        histograms: bool,
     ) -> None: ...
     def _derive(self, base: Core, options: dict[str, Any]) -> None: ...
     def _submit_unless_full(

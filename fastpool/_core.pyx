@@ -54,7 +54,7 @@ cdef class Core:
             py_pool_destroy(self.view.core)
 
     def _open(self, hooks, uint32_t max_workers, uint32_t min_workers, uint32_t queue_size, str on_full, submit_timeout,
-              job_timeout, idle_timeout):
+              job_timeout, idle_timeout, bint histograms):
         cdef fp_pool_options options
         cdef py_settings settings
         if self.view.core is not NULL:
@@ -69,6 +69,7 @@ cdef class Core:
         options.min_workers = min_workers
         options.queue_capacity = queue_size
         options.spin_ns = py_spin_ns
+        options.unmeasured = not histograms
         self.view.core = py_pool_create(&options, hooks, &settings)
         self.view.settings = settings
 

@@ -13,7 +13,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "fp_clock.h"
 #include "fp_running.h"
 
 static PyObject *call_item(py_batch *batch, int64_t index)
@@ -145,10 +144,8 @@ static fp_outcome run_batch(void *ctx, fp_worker *worker)
                 fp_pool_note(batch->view.core->pool, run_or_leave_out(batch, i), 1);
                 continue;
             }
-            uint64_t started = worker->now_ticks;
             fp_outcome outcome = run_or_leave_out(batch, i);
-            worker->now_ticks = fp_clock_ticks();
-            fp_worker_note(worker, outcome, 1, worker->now_ticks > started ? worker->now_ticks - started : 0);
+            fp_worker_note(worker, outcome, 1, fp_worker_lap(worker));
             fp_worker_pulse(worker);
         }
         if (is_late(batch))

@@ -55,6 +55,9 @@ class Pool(Submitter):
         Seconds.
     on_error : callable, optional
         Called with a `JobError`, in the worker, for each failure that no future carries.
+    histograms : bool, optional
+        Measure how long jobs wait and run, for `Metrics.job_duration` and `Metrics.queue_wait`; False: these stay empty, and no
+        job costs a look at the clock.
 
     Raises
     ------
@@ -93,6 +96,7 @@ class Pool(Submitter):
         job_timeout: float | None = None,
         idle_timeout: float = 5.0,
         on_error: Callable[[JobError], Any] | None = None,
+        histograms: bool = True,
     ):
         if max_workers is None:
             max_workers = _core.usable_cpus()
@@ -103,6 +107,7 @@ class Pool(Submitter):
         _arguments.seconds(submit_timeout, "submit_timeout")
         _arguments.seconds(job_timeout, "job_timeout")
         _arguments.seconds(idle_timeout, "idle_timeout")
+        _arguments.boolean(histograms, "histograms")
         if not isinstance(thread_name_prefix, str):
             raise TypeError(f"thread_name_prefix must be a str, not {type(thread_name_prefix).__name__}")
         for value, name in ((initializer, "initializer"), (on_error, "on_error")):
@@ -117,7 +122,7 @@ class Pool(Submitter):
         hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
         self._line = Line(self)
         self._resizing = threading.Lock()
-        self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout)
+        self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout, histograms)
 
     @property
     def _pool(self) -> Pool:
