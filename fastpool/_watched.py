@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 
@@ -12,6 +13,9 @@ from fastpool.pool import Pool
 
 __all__ = ["Watched", "Watchlist"]
 
+# Seconds after which a pool that is still being read counts as there. A reading takes some microseconds.
+_READING = 0.1
+
 
 class Watched:
     """One pool under the name that an exporter gives it."""
@@ -19,17 +23,33 @@ class Watched:
     def __init__(self, pool: Pool, name: str):
         self.name = name
         self.pool = weakref.ref(pool)
+        self._readers: set[object] = set()
         self._highest: dict[str, Sequence[float]] = {}
         # One for each pool: a child forked while the parent reads finds only the locks of pools that it leaves out.
         self._lock = threading.Lock()
 
     def metrics(self) -> Metrics | None:
         """A snapshot; None: the pool is gone, or the parent's and this is a forked child."""
+        reader = object()
+        self._readers.add(reader)
+        try:
+            return self._read()
+        finally:
+            self._readers.discard(reader)
+
+    def _read(self) -> Metrics | None:
         pool = self.pool()
         try:
             return None if pool is None else pool.metrics()
         except PoolError:
             return None
+
+    def is_gone(self) -> bool:
+        """Whether there is nothing to read, and will not be once those who are reading let go of the pool."""
+        deadline = time.monotonic() + _READING
+        while self._readers and time.monotonic() < deadline:
+            time.sleep(1e-4)
+        return self.metrics() is None
 
     def rising(self, key: str, values: Sequence[float]) -> Sequence[float]:
         """`values`, but none lower than it was in an earlier call with this `key`.
@@ -57,10 +77,9 @@ class Watchlist:
         watched = Watched(checked(pool), named(pool, name))
         with self._lock:
             for other in list(self._watched.values()):
-                there = other.pool()
-                same_pool, same_name = there is pool, other.name == watched.name
+                same_pool, same_name = other.pool() is pool, other.name == watched.name
                 # In a forked child the parent's pools are as good as gone: the child's may have their names.
-                if there is None or ((same_pool or same_name) and other.metrics() is None):
+                if other.pool() is None or ((same_pool or same_name) and other.is_gone()):
                     del self._watched[other.name]
                 elif same_pool and same_name:
                     return other
