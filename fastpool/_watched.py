@@ -13,8 +13,8 @@ from fastpool.pool import Pool
 
 __all__ = ["Watched", "Watchlist"]
 
-# Seconds after which a pool that is still being read counts as there. A reading takes some microseconds.
-_READING = 0.1
+# Seconds after which a pool that is still being read counts as there. A reading takes microseconds, if the thread may run.
+_READING = 1.0
 
 
 class Watched:

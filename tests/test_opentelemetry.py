@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 import time
 import weakref
@@ -18,7 +19,7 @@ import fastpool
 
 pytest.importorskip("opentelemetry.sdk.metrics")
 
-from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.metrics import CallbackOptions, NoOpMeter, NoOpMeterProvider, Observation
 from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics import export as sdk
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
@@ -202,6 +203,9 @@ class Counted(fastpool.Pool):
             object.__setattr__(histogram, "sum", histogram.sum * (1 - 1e-4 * self.reads))
         return metrics
 
+    def metrics_in_a_child(self) -> fastpool.Metrics:
+        raise fastpool.PoolError
+
 
 def test_what_is_collected_together_is_one_snapshot(make_pool: MakePool, provide: Provide) -> None:
     pool = make_pool(1, "counted", kind=Counted)
@@ -212,6 +216,40 @@ def test_what_is_collected_together_is_one_snapshot(make_pool: MakePool, provide
         pool.wait_idle(WAIT)
         assert collect(reader)["counted"]["fastpool.job.submitted", None] == reads
         assert pool.reads == reads  # type: ignore[attr-defined]
+
+
+class Callbacks(NoOpMeter):
+    """A meter by which the instruments' callbacks can be called one by one."""
+
+    def __init__(self) -> None:
+        super().__init__("callbacks")
+        self.of: dict[str, Callable[[CallbackOptions], list[Observation]]] = {}
+
+    def create_observable_counter(self, name: str, callbacks: Any = None, unit: str = "", description: str = "") -> Any:
+        (self.of[name],) = callbacks
+        return super().create_observable_counter(name, callbacks, unit, description)
+
+    def pools(self, name: str) -> list[Any]:
+        return [(one.attributes or {})["fastpool.pool"] for one in self.of[name](CallbackOptions())]
+
+
+def test_in_the_middle_of_a_collection_pools_come_and_go(make_pool: MakePool) -> None:
+    meter = Callbacks()
+    first = instrument(make_pool(1, "a"), meter=meter)
+    assert meter.pools("fastpool.job.submitted") == ["a"]
+    instrument(make_pool(1, "b"), meter=meter)
+    assert meter.pools("fastpool.panics") == ["a", "b"]
+    first.uninstrument()
+    assert meter.pools("fastpool.job.rejected") == ["b"]
+
+
+def test_in_the_middle_of_a_collection_a_child_is_forked(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Callbacks()
+    instrument(make_pool(1, "a", kind=Counted), meter=meter)
+    assert meter.pools("fastpool.job.submitted") == meter.pools("fastpool.job.rejected") == ["a"]
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    monkeypatch.setattr(Counted, "metrics", Counted.metrics_in_a_child)
+    assert meter.pools("fastpool.panics") == []
 
 
 @pytest.mark.parametrize("temporality", [AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA])
@@ -312,8 +350,8 @@ def test_a_pool_that_is_gone_is_no_longer_observed(provider: MeterProvider, read
 def test_a_provider_is_not_kept_alive(single: fastpool.Pool) -> None:
     provider = MeterProvider([InMemoryMetricReader()])
     instrument(single, meter_provider=provider)
-    provider.shutdown()
     alive = weakref.ref(provider.get_meter("fastpool", fastpool.__version__))
+    provider.shutdown()
     del provider
     gc.collect()
     assert alive() is None

@@ -191,6 +191,12 @@ def histogram_quantile(q: float, counts: dict[float, float]) -> tuple[float, flo
     return lower, upper, lower + (upper - lower) * (rank - below) / (count - below)
 
 
+def test_a_bucket_that_ends_at_a_bound_is_counted_there() -> None:
+    histogram = fine_buckets([96, 99, 100])
+    assert [upper for _, upper, _ in histogram.buckets] == [1e-7, 1.04e-7]
+    assert fastpool.prometheus._cumulative(histogram)[:2] == [2, 3]
+
+
 @given(st.lists(st.integers(100, 10**11), min_size=1, max_size=60), st.floats(0.01, 1))
 def test_a_quantile_by_prometheus_is_in_the_bucket_of_the_true_one(nanoseconds: list[int], q: float) -> None:
     histogram = fine_buckets(nanoseconds)
@@ -479,7 +485,6 @@ def test_pools_come_and_go_while_they_are_scraped(registry: CollectorRegistry) -
             pool.submit(int).result(WAIT)
             pool.shutdown()
             del pool
-            gc.collect()
 
     threads = [in_thread(come_and_go, name) for name in "abcd"]
     for _ in range(50):
