@@ -120,7 +120,7 @@ class Pool(Submitter):
         self._max_workers = most
         self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
         hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
-        self._line = Line(self)
+        self._line = Line(self._thread_name_prefix)
         self._resizing = threading.Lock()
         self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout, histograms)
 
