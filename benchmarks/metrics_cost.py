@@ -2,8 +2,8 @@
 
     python benchmarks/metrics_cost.py [JOBS [ROUNDS]]
 
-Prints, for jobs of each kind, nanoseconds a job with histograms and without, and the difference of a round, as the median of all
-rounds and as that of the best rounds.
+Prints, for jobs of each kind, nanoseconds a job with histograms and without, and the difference of a round, as the median of
+all rounds and as that of the best rounds.
 """
 
 from __future__ import annotations

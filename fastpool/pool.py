@@ -144,8 +144,8 @@ class Pool(Submitter):
 
         Notes
         -----
-        Thread safety: from any thread, and from jobs. Growing is at once: workers start, up to the minimum, and further ones for
-        what is queued. Shrinking as workers come free: each leaves after the job, or piece of an array, that it is at.
+        Thread safety: from any thread, and from jobs. Growing is at once: workers start, up to the minimum, and further
+        ones for what is queued. Shrinking as workers come free: each leaves after the job, or piece of an array, that it is at.
         Nothing is lost or runs twice. Blocking: no.
         """
         with self._resizing:
@@ -164,7 +164,7 @@ class Pool(Submitter):
 
         Notes
         -----
-        Maps and arrays pause between two of their jobs, and pieces. A job that waits for another job still runs that one itself.
+        Maps and arrays pause between two of their jobs, and pieces. A job that waits for another still runs that one itself.
         Shutting down ends the pause. Workers of a paused pool sleep.
         """
         self._pause()
