@@ -320,8 +320,8 @@ class Submitter(_core.Core, Executor):
             Jobs of a higher lane start first; of 16 jobs that a worker starts, one at least is of the low lane, while that
             has any.
         context : contextvars.Context, bool or None, optional
-            To run the job in; True: a copy of the submitter's; None or False: the worker's own. Where one call submits many
-            jobs, each gets a copy.
+            To run the job in; True: a copy of the submitter's; None or False: the worker's own. Where one call submits
+            many jobs, each gets a copy.
 
         Returns
         -------
