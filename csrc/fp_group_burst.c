@@ -279,8 +279,8 @@ fp_submit_result fp_group_submit_new(fp_group *group, fp_job_function function, 
         return FP_SUBMIT_NO_MEMORY;
     fp_burst_init(&burst->burst, function, arg);
     fp_part_add(group, &burst->part, true);
-    result = place == FP_BEYOND ? fp_pool_submit_beyond(group->pool, &burst_job, burst, true, 1, FP_NORMAL)
-                                : fp_pool_submit(group->pool, &burst_job, burst, true, 1, FP_NORMAL);
+    result = place == FP_BEYOND ? fp_pool_submit_beyond(group->pool, &burst_job, burst, true, 1, FP_LANE_NORMAL)
+                                : fp_pool_submit(group->pool, &burst_job, burst, true, 1, FP_LANE_NORMAL);
     if (result != FP_SUBMIT_OK) {
         fp_part_remove_last(group, &burst->part);
         group->spare = burst; /* take_burst has left the place empty */

@@ -24,7 +24,12 @@ enum {
 };
 
 /* Which jobs start first, as fp_queue.h says. Within a lane they start in the order of their submits. */
-typedef enum fp_lane { FP_HIGH, FP_NORMAL, FP_LOW, FP_LANES } fp_lane;
+typedef enum fp_lane {
+    FP_LANE_HIGH,
+    FP_LANE_NORMAL, /* FP_NORMAL is math.h's */
+    FP_LANE_LOW,
+    FP_LANES,
+} fp_lane;
 
 /* How a job ended: which counter of the metrics it goes to. */
 typedef enum fp_outcome {

@@ -94,7 +94,7 @@ static bool move_one(fp_overflow *overflow, fp_queue *queue)
 {
     fp_lane first = fp_lane_of_turn(overflow->turn);
     bool moved = move_one_of(overflow, first, queue);
-    for (unsigned lane = FP_HIGH; lane < FP_LANES && !moved; lane++)
+    for (unsigned lane = FP_LANE_HIGH; lane < FP_LANES && !moved; lane++)
         moved = lane != first && move_one_of(overflow, (fp_lane)lane, queue);
     overflow->turn += moved;
     return moved;

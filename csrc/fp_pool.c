@@ -148,7 +148,7 @@ bool fp_pool_is_empty(fp_pool *pool)
 {
     fp_queue_head head;
     /* The overflow first: a job that is moved on meanwhile is in the ring before it leaves the count. */
-    return fp_overflow_count(&pool->overflow) == 0 && !fp_queue_peek(&pool->queue, FP_HIGH, &head);
+    return fp_overflow_count(&pool->overflow) == 0 && !fp_queue_peek(&pool->queue, FP_LANE_HIGH, &head);
 }
 
 bool fp_pool_has_work(fp_pool *pool)
@@ -228,7 +228,7 @@ static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, voi
         return FP_SUBMIT_NO_THREAD;
     if (jobs != 1) /* before the push, so that no reader sees more jobs ended than submitted */
         fp_fetch_add(&pool->submitted_extra, (uint64_t)(jobs - 1), fp_relaxed);
-    if (lane != FP_NORMAL && !(fp_load(&pool->unsettled, fp_relaxed) & FP_LANED))
+    if (lane != FP_LANE_NORMAL && !(fp_load(&pool->unsettled, fp_relaxed) & FP_LANED))
         fp_fetch_or(&pool->unsettled, (uint32_t)FP_LANED, fp_seq_cst);
     result = push(pool, job_class, ctx, job_class->kind | (is_range ? FP_JOB_RANGE : 0), lane, bounded);
     if (result != FP_SUBMIT_OK) {
@@ -335,7 +335,7 @@ static bool drop_started(fp_pool *pool, fp_queue_head head)
 void fp_pool_drop_started(fp_pool *pool)
 {
     fp_queue_head head;
-    for (unsigned lane = FP_HIGH; lane < FP_LANES; lane++)
+    for (unsigned lane = FP_LANE_HIGH; lane < FP_LANES; lane++)
         while (fp_queue_peek_lane(&pool->queue, (fp_lane)lane, &head) && (head.kind & FP_JOB_RANGE) && drop_started(pool, head))
             ;
 }
@@ -353,7 +353,7 @@ static bool end_head(fp_pool *pool, bool run)
     fp_queue_head head;
     do {
         fp_overflow_refill(&pool->overflow, &pool->queue);
-        if (!(run ? fp_queue_peek(&pool->queue, FP_HIGH, &head) : peek_lowest(&pool->queue, &head)))
+        if (!(run ? fp_queue_peek(&pool->queue, FP_LANE_HIGH, &head) : peek_lowest(&pool->queue, &head)))
             return false;
     } while (!(head.kind & FP_JOB_RANGE ? end_range(pool, head, run) : end_single(pool, head, run)));
     return true;

@@ -57,7 +57,7 @@ static bool pop(fp_ring *ring, uint32_t *index)
 bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane, uint64_t now_ticks)
 {
     uint32_t index;
-    if (lane != FP_NORMAL && !fp_load(&queue->laned, fp_seq_cst))
+    if (lane != FP_LANE_NORMAL && !fp_load(&queue->laned, fp_seq_cst))
         fp_store(&queue->laned, true, fp_seq_cst); /* before Q3: see "Lanes" */
     if (!pop(&queue->free, &index)) /* Q1 */
         return false;
@@ -84,10 +84,10 @@ bool fp_queue_peek_lane(fp_queue *queue, fp_lane lane, fp_queue_head *head)
 bool fp_queue_peek(fp_queue *queue, fp_lane first, fp_queue_head *head)
 {
     if (!fp_load(&queue->laned, fp_seq_cst))
-        return fp_queue_peek_lane(queue, FP_NORMAL, head);
+        return fp_queue_peek_lane(queue, FP_LANE_NORMAL, head);
     if (fp_queue_peek_lane(queue, first, head))
         return true;
-    for (unsigned lane = FP_HIGH; lane < FP_LANES; lane++)
+    for (unsigned lane = FP_LANE_HIGH; lane < FP_LANES; lane++)
         if (lane != first && fp_queue_peek_lane(queue, (fp_lane)lane, head))
             return true;
     return false;
@@ -181,7 +181,7 @@ uint64_t fp_queue_pushed(fp_queue *queue)
 bool fp_queue_holds_more(fp_queue *queue, uint64_t count)
 {
     if (!fp_load(&queue->laned, fp_seq_cst))
-        return fp_ring_holds_more(&queue->ready[FP_NORMAL], count);
+        return fp_ring_holds_more(&queue->ready[FP_LANE_NORMAL], count);
     uint64_t seen = 0;
     for (unsigned lane = 0; lane < FP_LANES; lane++) /* a lane that is found to hold no more than was seen of it held no more then */
         for (uint64_t in_lane = 0; fp_ring_holds_more(&queue->ready[lane], in_lane); in_lane++)

@@ -89,7 +89,7 @@ bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx
 /* The lane to look at first in the turn of that number. */
 static inline fp_lane fp_lane_of_turn(uint32_t turn)
 {
-    return turn % 16 == 15 ? FP_LOW : turn % 4 == 3 ? FP_NORMAL : FP_HIGH;
+    return turn % 16 == 15 ? FP_LANE_LOW : turn % 4 == 3 ? FP_LANE_NORMAL : FP_LANE_HIGH;
 }
 
 /* The head of lane `first`; if that is empty, of the highest lane that is not. False when the queue was empty. */

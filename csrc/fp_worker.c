@@ -423,7 +423,7 @@ static void leave(fp_worker *worker)
 static bool has_work_for_more(fp_pool *pool, uint32_t setting_up)
 {
     fp_queue_head head;
-    for (unsigned lane = FP_HIGH; lane < FP_LANES; lane++)
+    for (unsigned lane = FP_LANE_HIGH; lane < FP_LANES; lane++)
         if (fp_queue_peek_lane(&pool->queue, (fp_lane)lane, &head) && (head.kind & FP_JOB_RANGE))
             return true;
     uint64_t overflowed = fp_overflow_count(&pool->overflow); /* first: see fp_pool_is_empty */

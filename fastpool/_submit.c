@@ -56,7 +56,7 @@ static int on_full(py_pool *core, const fp_job_class *job_class, void *ctx, bool
     /* A job that submits to its own full queue goes past the bound: were it to wait, the workers could all be waiting so;
      * and another job, run here in between, might wait for something that this one holds. */
     if (py_on_own_worker(core))
-        return (int)fp_pool_submit_beyond(core->pool, job_class, ctx, is_range, jobs, FP_NORMAL);
+        return (int)fp_pool_submit_beyond(core->pool, job_class, ctx, is_range, jobs, FP_LANE_NORMAL);
     int room = wait_for_room(core, deadline_ns);
     if (room == 0) {
         py_count_rejected(core);
@@ -78,7 +78,7 @@ static int push_full(py_pool *core, const fp_job_class *job_class, void *ctx, bo
             return -1;
         result = (fp_submit_result)answer;
         if (result == FP_SUBMIT_FULL)
-            result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs, FP_NORMAL);
+            result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs, FP_LANE_NORMAL);
     }
     return py_settle(result);
 }
@@ -98,7 +98,7 @@ static void run_on_caller(py_pool *core, const fp_job_class *job_class, void *ct
 /* Queues ctx, whose reference passes to the queue on success. 0, or -1 with an exception. */
 static int push(py_pool *core, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
 {
-    fp_submit_result result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs, FP_NORMAL);
+    fp_submit_result result = fp_pool_submit(core->pool, job_class, ctx, is_range, jobs, FP_LANE_NORMAL);
     if (result == FP_SUBMIT_FULL && core->on_full == PY_ON_FULL_CALLER_RUNS) {
         run_on_caller(core, job_class, ctx, is_range, jobs);
         return 0;

@@ -39,9 +39,9 @@ __attribute__((unused)) static void dump_pool(void)
     dump_eventcount("room", &pool->room);
     dump_eventcount("idle", &pool->idle);
     dump_eventcount("ended", &pool->ended);
-    dump_ring("high", &pool->queue.ready[FP_HIGH]);
-    dump_ring("normal", &pool->queue.ready[FP_NORMAL]);
-    dump_ring("low", &pool->queue.ready[FP_LOW]);
+    dump_ring("high", &pool->queue.ready[FP_LANE_HIGH]);
+    dump_ring("normal", &pool->queue.ready[FP_LANE_NORMAL]);
+    dump_ring("low", &pool->queue.ready[FP_LANE_LOW]);
     dump_ring("free", &pool->queue.free);
     fprintf(stderr, "      overflow %llu\n", (unsigned long long)fp_overflow_count(&pool->overflow));
 }
@@ -227,7 +227,7 @@ static fp_submit_result submit_to_lane(fp_pool *pool, const fp_job_class *job_cl
 __attribute__((unused)) static fp_submit_result submit_waiting(fp_pool *pool, const fp_job_class *job_class, void *ctx,
                                                                bool is_range, int64_t jobs)
 {
-    return submit_to_lane(pool, job_class, ctx, is_range, jobs, FP_NORMAL);
+    return submit_to_lane(pool, job_class, ctx, is_range, jobs, FP_LANE_NORMAL);
 }
 
 __attribute__((unused)) static void submit_one(fp_pool *pool, const fp_job_class *job_class, void *ctx)

@@ -187,7 +187,7 @@ static void close_without_workers(void)
     counted_job job = {0};
     fp_pool_close(pool);
     fp_pool_close(pool);
-    CHECK(fp_pool_submit(pool, &counted_class, &job, false, 1, FP_NORMAL) == FP_SUBMIT_CLOSED);
+    CHECK(fp_pool_submit(pool, &counted_class, &job, false, 1, FP_LANE_NORMAL) == FP_SUBMIT_CLOSED);
     wait_until_ended(pool);
     release_pool(pool);
 }
@@ -284,7 +284,7 @@ static void broken_pool_discards(uint32_t workers, uint32_t capacity)
         CHECK_EQUAL(fp_load(&jobs[i].ran, fp_relaxed), 0);
         CHECK_EQUAL(fp_load(&jobs[i].discarded, fp_relaxed), 1);
     }
-    CHECK(fp_pool_submit(pool, &counted_class, &late, false, 1, FP_NORMAL) == FP_SUBMIT_BROKEN);
+    CHECK(fp_pool_submit(pool, &counted_class, &late, false, 1, FP_LANE_NORMAL) == FP_SUBMIT_BROKEN);
     CHECK(fp_pool_is_idle(pool));
     fp_metrics metrics;
     fp_pool_read_metrics(pool, &metrics);

@@ -112,7 +112,7 @@ static void queue_destroy(void)
 
 static bool queue_push(uint32_t value)
 {
-    return fp_queue_try_push(&queue, &no_class, (void *)(uintptr_t)value, value % 3 == 0 ? FP_JOB_RANGE : 0, FP_NORMAL, 0);
+    return fp_queue_try_push(&queue, &no_class, (void *)(uintptr_t)value, value % 3 == 0 ? FP_JOB_RANGE : 0, FP_LANE_NORMAL, 0);
 }
 
 static bool pop_range(fp_queue_head head, uint32_t *value)
@@ -134,7 +134,7 @@ static bool queue_pop(uint32_t *value)
 {
     fp_queue_head head;
     fp_started job;
-    if (!fp_queue_peek(&queue, FP_HIGH, &head))
+    if (!fp_queue_peek(&queue, FP_LANE_HIGH, &head))
         return false;
     if (head.kind & FP_JOB_RANGE)
         return pop_range(head, value);

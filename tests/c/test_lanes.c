@@ -83,14 +83,14 @@ static logged_job *queue_logged(fp_pool *pool, int64_t count, fp_lane first, fp_
 static void high_overtakes(uint32_t capacity, int64_t normal_jobs, int64_t at_most_behind)
 {
     static held_pool held;
-    logged_job high = {.lane = FP_HIGH};
+    logged_job high = {.lane = FP_LANE_HIGH};
     hold(&held, capacity);
-    logged_job *jobs = queue_logged(held.pool, normal_jobs, FP_NORMAL, FP_NORMAL);
-    CHECK(fp_pool_submit_beyond(held.pool, &logged_class, &high, false, 1, FP_HIGH) == FP_SUBMIT_OK);
+    logged_job *jobs = queue_logged(held.pool, normal_jobs, FP_LANE_NORMAL, FP_LANE_NORMAL);
+    CHECK(fp_pool_submit_beyond(held.pool, &logged_class, &high, false, 1, FP_LANE_HIGH) == FP_SUBMIT_OK);
     let_go(&held);
     CHECK_EQUAL(started.count, normal_jobs + 1);
     int64_t at = 0;
-    while (started.lanes[at] != FP_HIGH)
+    while (started.lanes[at] != FP_LANE_HIGH)
         at++;
     CHECK(at <= at_most_behind);
     free(jobs);
@@ -108,7 +108,7 @@ static void check_shares(int64_t jobs_each, int64_t window)
         if (i >= window)
             seen[started.lanes[i - window]]--;
         if (i >= window - 1)
-            CHECK((left[FP_LOW] == 0 || seen[FP_LOW] >= 1) && (left[FP_NORMAL] == 0 || seen[FP_NORMAL] >= window / 16));
+            CHECK((left[FP_LANE_LOW] == 0 || seen[FP_LANE_LOW] >= 1) && (left[FP_LANE_NORMAL] == 0 || seen[FP_LANE_NORMAL] >= window / 16));
     }
 }
 
@@ -117,7 +117,7 @@ static void no_lane_starves(uint32_t capacity, int64_t window)
     enum { JOBS_EACH = 2000 };
     static held_pool held;
     hold(&held, capacity);
-    logged_job *jobs = queue_logged(held.pool, JOBS_EACH, FP_HIGH, FP_LOW);
+    logged_job *jobs = queue_logged(held.pool, JOBS_EACH, FP_LANE_HIGH, FP_LANE_LOW);
     let_go(&held);
     CHECK_EQUAL(started.count, JOBS_EACH * FP_LANES);
     check_shares(JOBS_EACH, window);
@@ -128,9 +128,9 @@ static void highest_first(void)
 {
     static held_pool held;
     hold(&held, 100);
-    logged_job *jobs = queue_logged(held.pool, 3, FP_HIGH, FP_LOW);
+    logged_job *jobs = queue_logged(held.pool, 3, FP_LANE_HIGH, FP_LANE_LOW);
     let_go(&held);
-    static const fp_lane expected[] = {FP_HIGH, FP_HIGH, FP_NORMAL, FP_HIGH, FP_NORMAL, FP_NORMAL, FP_LOW, FP_LOW, FP_LOW};
+    static const fp_lane expected[] = {FP_LANE_HIGH, FP_LANE_HIGH, FP_LANE_NORMAL, FP_LANE_HIGH, FP_LANE_NORMAL, FP_LANE_NORMAL, FP_LANE_LOW, FP_LANE_LOW, FP_LANE_LOW};
     CHECK_EQUAL(started.count, 9); /* the blocker was the first turn: the fourth is the normal lane's */
     for (int i = 0; i < 9; i++)
         CHECK_EQUAL(started.lanes[i], expected[i]);
@@ -263,11 +263,11 @@ static void discards_the_lowest(void)
     enum { JOBS_EACH = 5 };
     static held_pool held;
     hold(&held, 100);
-    logged_job *jobs = queue_logged(held.pool, JOBS_EACH, FP_HIGH, FP_LOW);
+    logged_job *jobs = queue_logged(held.pool, JOBS_EACH, FP_LANE_HIGH, FP_LANE_LOW);
     for (int i = 0; i < JOBS_EACH * FP_LANES; i++) {
         CHECK(fp_pool_discard_oldest(held.pool));
         CHECK_EQUAL(started.count, i + 1);
-        CHECK_EQUAL(started.lanes[i], FP_LOW - i / JOBS_EACH);
+        CHECK_EQUAL(started.lanes[i], FP_LANE_LOW - i / JOBS_EACH);
         CHECK_EQUAL(started.sequence[i], i % JOBS_EACH);
     }
     CHECK(!fp_pool_discard_oldest(held.pool));
@@ -390,8 +390,8 @@ int main(void)
     PROPERTY("lanes: a high job overtakes 100,000 jobs of an unbounded pool, but for one", high_overtakes(0, 100000, 1));
     PROPERTY("lanes: of 16 starts one at least is low and one normal", no_lane_starves(8192, 16));
     PROPERTY("lanes: of 32 starts one at least is low and two normal, past the bound", no_lane_starves(8, 32));
-    PROPERTY("lanes: a range makes way for a higher lane between two pieces", range_makes_way(FP_NORMAL, FP_HIGH);
-             range_makes_way(FP_LOW, FP_HIGH); range_makes_way(FP_LOW, FP_NORMAL));
+    PROPERTY("lanes: a range makes way for a higher lane between two pieces", range_makes_way(FP_LANE_NORMAL, FP_LANE_HIGH);
+             range_makes_way(FP_LANE_LOW, FP_LANE_HIGH); range_makes_way(FP_LANE_LOW, FP_LANE_NORMAL));
     PROPERTY("lanes: ranges of several lanes share a worker by turns", ranges_share());
     PROPERTY("lanes: the bound is that of all lanes together", full_over_all_lanes(1); full_over_all_lanes(3);
              full_over_all_lanes(1000));

@@ -46,13 +46,13 @@ static void accepts_to_its_bound(void)
     counted_job jobs[CAPACITY + 1] = {0};
     fp_pool_pause(pool);
     for (int i = 0; i < CAPACITY; i++)
-        CHECK(fp_pool_submit(pool, &counted_class, &jobs[i], false, 1, FP_NORMAL) == FP_SUBMIT_OK);
-    CHECK(fp_pool_submit(pool, &counted_class, &jobs[CAPACITY], false, 1, FP_NORMAL) == FP_SUBMIT_FULL);
+        CHECK(fp_pool_submit(pool, &counted_class, &jobs[i], false, 1, FP_LANE_NORMAL) == FP_SUBMIT_OK);
+    CHECK(fp_pool_submit(pool, &counted_class, &jobs[CAPACITY], false, 1, FP_LANE_NORMAL) == FP_SUBMIT_FULL);
     for (int i = 0; i < CAPACITY - 1; i++) {
         CHECK(fp_pool_discard_oldest(pool));
         CHECK_EQUAL(fp_load(&jobs[i].discarded, fp_relaxed), 1);
     }
-    CHECK(fp_pool_submit(pool, &counted_class, &jobs[CAPACITY], false, 1, FP_NORMAL) == FP_SUBMIT_OK);
+    CHECK(fp_pool_submit(pool, &counted_class, &jobs[CAPACITY], false, 1, FP_LANE_NORMAL) == FP_SUBMIT_OK);
     wait_until_parked(pool);
     CHECK_EQUAL(count_ran(jobs, CAPACITY + 1), 0);
     fp_pool_resume(pool);
@@ -217,7 +217,7 @@ static void close_ends_it(bool resumes_instead)
         for (int i = 0; i < WORKERS; i++)
             gate_wait(&blockers[i].started, 1);
         if (!resumes_instead)
-            CHECK(fp_pool_submit(pool, &counted_class, &late, false, 1, FP_NORMAL) == FP_SUBMIT_CLOSED);
+            CHECK(fp_pool_submit(pool, &counted_class, &late, false, 1, FP_LANE_NORMAL) == FP_SUBMIT_CLOSED);
         fp_pool_pause(pool); /* a closed one does not mind */
         for (int i = 0; i < WORKERS; i++)
             gate_raise(&blockers[i].go, 1);

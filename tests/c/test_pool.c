@@ -71,8 +71,8 @@ static void full_at_exactly(uint32_t capacity)
     submit_one(pool, &blocker_class, &blocker);
     gate_wait(&blocker.started, 1); /* the only worker holds no place in the queue now */
     for (uint32_t i = 0; i < capacity; i++)
-        CHECK(fp_pool_submit(pool, &counted_class, &jobs[i], false, 1, FP_NORMAL) == FP_SUBMIT_OK);
-    CHECK(fp_pool_submit(pool, &counted_class, &jobs[capacity], false, 1, FP_NORMAL) == FP_SUBMIT_FULL);
+        CHECK(fp_pool_submit(pool, &counted_class, &jobs[i], false, 1, FP_LANE_NORMAL) == FP_SUBMIT_OK);
+    CHECK(fp_pool_submit(pool, &counted_class, &jobs[capacity], false, 1, FP_LANE_NORMAL) == FP_SUBMIT_FULL);
     fp_metrics metrics;
     fp_pool_read_metrics(pool, &metrics);
     CHECK_EQUAL(metrics.queue_depth, capacity);
@@ -195,7 +195,7 @@ static void produce_discarding(void *arg, unsigned number)
     struct load *load = arg;
     for (int64_t i = 0; i < load->jobs_each; i++) {
         counted_job *job = &load->jobs[(int64_t)number * load->jobs_each + i];
-        while (fp_pool_submit(load->pool, &counted_class, job, false, 1, FP_NORMAL) == FP_SUBMIT_FULL)
+        while (fp_pool_submit(load->pool, &counted_class, job, false, 1, FP_LANE_NORMAL) == FP_SUBMIT_FULL)
             if (number % 2)
                 fp_pool_discard_oldest(load->pool);
             else

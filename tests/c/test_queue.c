@@ -9,12 +9,12 @@ static const fp_job_class classes[2]; /* only their addresses are of use here */
 
 static bool push_single(fp_queue *queue, void *ctx)
 {
-    return fp_queue_try_push(queue, &classes[0], ctx, 0, FP_NORMAL, (uint64_t)(uintptr_t)ctx);
+    return fp_queue_try_push(queue, &classes[0], ctx, 0, FP_LANE_NORMAL, (uint64_t)(uintptr_t)ctx);
 }
 
 static bool push_range(fp_queue *queue, void *ctx)
 {
-    return fp_queue_try_push(queue, &classes[1], ctx, FP_JOB_RANGE | FP_JOB_ATTACHED, FP_NORMAL, 0);
+    return fp_queue_try_push(queue, &classes[1], ctx, FP_JOB_RANGE | FP_JOB_ATTACHED, FP_LANE_NORMAL, 0);
 }
 
 /* The head's ctx, when it is a single job and ours. */
@@ -22,7 +22,7 @@ static void *take_single(fp_queue *queue)
 {
     fp_queue_head head;
     fp_started job;
-    CHECK(fp_queue_peek(queue, FP_HIGH, &head));
+    CHECK(fp_queue_peek(queue, FP_LANE_HIGH, &head));
     CHECK(head.kind == 0);
     CHECK(fp_queue_take(queue, head, &job));
     CHECK(job.job_class == &classes[0] && job.submitted_ticks == (uint64_t)(uintptr_t)job.ctx);
@@ -46,7 +46,7 @@ static void full_at(uint32_t capacity)
         CHECK(push_single(&queue, &ctx[capacity]) && !push_single(&queue, &ctx[0]));
         for (uint32_t i = 1; i <= capacity; i++)
             CHECK(take_single(&queue) == &ctx[i]);
-        CHECK(!fp_queue_peek(&queue, FP_HIGH, &head));
+        CHECK(!fp_queue_peek(&queue, FP_LANE_HIGH, &head));
     }
     fp_queue_destroy(&queue);
 }
@@ -64,7 +64,7 @@ static void records_are_used_again(uint32_t capacity)
     fp_queue queue;
     static char ctx[7];
     CHECK(fp_queue_init(&queue, capacity, 0));
-    uint64_t pushed = 0, taken = 0, slots = queue.ready[FP_NORMAL].mask + 1;
+    uint64_t pushed = 0, taken = 0, slots = queue.ready[FP_LANE_NORMAL].mask + 1;
     while (taken < 5 * slots) {
         while (push_single(&queue, &ctx[pushed % 7]))
             pushed++;
@@ -80,7 +80,7 @@ static void records_are_used_again(uint32_t capacity)
 static fp_queue_head peek_range(fp_queue *queue)
 {
     fp_queue_head head;
-    CHECK(fp_queue_peek(queue, FP_HIGH, &head));
+    CHECK(fp_queue_peek(queue, FP_LANE_HIGH, &head));
     CHECK(head.kind == (FP_JOB_RANGE | FP_JOB_ATTACHED));
     return head;
 }
@@ -109,7 +109,7 @@ static void a_range_keeps_its_place_without_spares(void)
         CHECK(fp_queue_leave(&queue, head) == FP_LEFT); /* open, and two inside */
         CHECK(!fp_queue_close(&queue, head) && !fp_queue_close(&queue, head));
         CHECK(!fp_queue_is_head(&queue, head));
-        CHECK(fp_queue_peek(&queue, FP_HIGH, &next) && next.kind == 0); /* the next has moved up, though two are inside still */
+        CHECK(fp_queue_peek(&queue, FP_LANE_HIGH, &next) && next.kind == 0); /* the next has moved up, though two are inside still */
         CHECK(fp_queue_leave(&queue, head) == FP_LEFT && !fp_queue_has_room(&queue));
         CHECK(fp_queue_leave(&queue, head) == FP_LEFT_LAST_ROOM && fp_queue_has_room(&queue));
         CHECK(push_range(&queue, &first) && take_single(&queue) == &second && push_single(&queue, &second));
@@ -191,7 +191,7 @@ static void stale_head_of_a_single_job(void)
     fp_started job;
     char ctx;
     CHECK(fp_queue_init(&queue, 1, 0) && push_single(&queue, &ctx));
-    CHECK(fp_queue_peek(&queue, FP_HIGH, &stale));
+    CHECK(fp_queue_peek(&queue, FP_LANE_HIGH, &stale));
     CHECK(take_single(&queue) == &ctx && !fp_queue_take(&queue, stale, &job));
     CHECK(push_range(&queue, &ctx) && !fp_queue_take(&queue, stale, &job));
     end_range(&queue, peek_range(&queue), &ctx);
@@ -218,7 +218,7 @@ static void stale_head_joins_a_younger_range(bool stale_leaves_last)
     fp_queue_close(&queue, head);
     CHECK(fp_queue_leave(&queue, stale_leaves_last ? head : stale) == FP_LEFT && !fp_queue_has_room(&queue));
     CHECK(fp_queue_leave(&queue, last) == FP_LEFT_LAST_ROOM);
-    CHECK(fp_queue_has_room(&queue) && !fp_queue_peek(&queue, FP_HIGH, &head));
+    CHECK(fp_queue_has_room(&queue) && !fp_queue_peek(&queue, FP_LANE_HIGH, &head));
     fp_queue_destroy(&queue);
 }
 
@@ -298,7 +298,7 @@ static void serve_until_done(struct stress *stress)
 {
     fp_queue_head head;
     while (fp_load(&stress->items_left, fp_relaxed) != 0)
-        if (!fp_queue_peek(&stress->queue, FP_HIGH, &head))
+        if (!fp_queue_peek(&stress->queue, FP_LANE_HIGH, &head))
             sched_yield();
         else if (head.kind & FP_JOB_RANGE)
             serve_range(stress, head);
@@ -312,7 +312,7 @@ static void produce_items(struct stress *stress, unsigned number)
     for (int64_t i = 0; i < stress->items_each; i++) {
         bool is_range = test_random_below(&random, 3) != 0;
         struct stress_item *item = make_item(is_range ? 1 + test_random_below(&random, STRESS_JOBS) : 1);
-        while (!fp_queue_try_push(&stress->queue, &classes[is_range], item, is_range ? FP_JOB_RANGE : 0, FP_NORMAL, 0))
+        while (!fp_queue_try_push(&stress->queue, &classes[is_range], item, is_range ? FP_JOB_RANGE : 0, FP_LANE_NORMAL, 0))
             sched_yield();
     }
 }

@@ -175,7 +175,7 @@ static void all_workers_join(void)
     fp_pool *pool = fixed_pool(WORKERS, 4);
     static struct gated_range range;
     init_gated_range(&range, pool, WORKERS);
-    CHECK(fp_pool_submit(pool, &gated_range_class, &range, true, WORKERS, FP_NORMAL) == FP_SUBMIT_OK);
+    CHECK(fp_pool_submit(pool, &gated_range_class, &range, true, WORKERS, FP_LANE_NORMAL) == FP_SUBMIT_OK);
     gate_wait(&range.started, WORKERS); /* each worker holds one job: none could have two */
     CHECK_EQUAL(range.ended.count, 0);
     gate_raise(&range.go, WORKERS);
@@ -201,7 +201,7 @@ static void room_when_all_jobs_have_started(void)
         static struct gated_range range;
         threads submitter;
         init_gated_range(&range, pool, JOBS);
-        CHECK(fp_pool_submit(pool, &gated_range_class, &range, true, JOBS, FP_NORMAL) == FP_SUBMIT_OK);
+        CHECK(fp_pool_submit(pool, &gated_range_class, &range, true, JOBS, FP_LANE_NORMAL) == FP_SUBMIT_OK);
         gate_wait(&range.started, 2); /* jobs 0 and 1 run, one on each worker: the range is the head still */
         threads_start(&submitter, 1, submit_one_job, pool);
         gate_raise(&range.go, 1); /* job 0 ends; its worker finds none left */

@@ -191,7 +191,7 @@ static void range_is_left(bool grows_again)
     fp_pool *pool = pool_with_leavers(WORKERS, WORKERS, 0, &leavers);
     range = (struct gated_range){.pool = pool, .started = GATE_INITIALIZER, .go = GATE_INITIALIZER, .ended = GATE_INITIALIZER};
     fp_range_init(&range.range, JOBS);
-    CHECK(fp_pool_submit(pool, &gated_range_class, &range, true, JOBS, FP_NORMAL) == FP_SUBMIT_OK);
+    CHECK(fp_pool_submit(pool, &gated_range_class, &range, true, JOBS, FP_LANE_NORMAL) == FP_SUBMIT_OK);
     gate_wait(&range.started, WORKERS); /* each has one job */
     CHECK(fp_pool_resize(pool, 1, 1));
     gate_raise(&range.go, WORKERS);
@@ -228,7 +228,7 @@ static void produce(void *arg, unsigned number)
     struct load *load = arg;
     test_random random = {number + 1};
     for (int64_t i = 0; i < load->jobs_each; i++) {
-        fp_lane lane = load->pauses ? (fp_lane)test_random_below(&random, FP_LANES) : FP_NORMAL;
+        fp_lane lane = load->pauses ? (fp_lane)test_random_below(&random, FP_LANES) : FP_LANE_NORMAL;
         counted_job *job = &load->jobs[(int64_t)number * load->jobs_each + i];
         CHECK(submit_to_lane(load->pool, &counted_class, job, false, 1, lane) == FP_SUBMIT_OK);
         if (i >= load->ranges_each)

@@ -46,7 +46,7 @@ struct queue_model : rl::test_suite<queue_model, 3> {
         spares = rl::rand(2);
         bool laned = rl::rand(2);
         for (int i = 0; i < ITEMS; i++)
-            lanes[i] = laned ? (fp_lane)rl::rand(FP_LANES) : FP_NORMAL;
+            lanes[i] = laned ? (fp_lane)rl::rand(FP_LANES) : FP_LANE_NORMAL;
         queue.records = records;
         queue.capacity = CAPACITY;
         queue.laned.store(false, rl::mo_relaxed, $);
@@ -126,7 +126,7 @@ struct queue_model : rl::test_suite<queue_model, 3> {
     {
         fp_queue_head head;
         while (fp_load(&ended, fp_relaxed) < ITEMS) {
-            if (!fp_queue_peek(&queue, FP_HIGH, &head)) {
+            if (!fp_queue_peek(&queue, FP_LANE_HIGH, &head)) {
                 rl::yield(1, $);
                 continue;
             }

@@ -319,7 +319,7 @@ struct plan {
             unsigned kind = rl::rand(8);
             kinds[i] = kind == 0 ? RANGE : kind < 3 ? AT_ONCE : BLOCKS;
             submitters[i] = refusals != 0 ? i : pause == CLOSES_PAUSED ? 0 : rl::rand(SUBMITTERS);
-            lanes[i] = laned ? (fp_lane)rl::rand(FP_LANES) : FP_NORMAL;
+            lanes[i] = laned ? (fp_lane)rl::rand(FP_LANES) : FP_LANE_NORMAL;
             jobs += kinds[i] == RANGE ? RANGE_JOBS : 1;
             blocking += kinds[i] == RANGE ? RANGE_JOBS : kinds[i] == BLOCKS ? 1 : 0;
         }
