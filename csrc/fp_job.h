@@ -68,6 +68,7 @@ typedef struct fp_job {
     fp_plain(void *) ctx;
     fp_plain(uint64_t) submitted_ticks; /* fp_clock.h; 0 when nobody measures */
     fp_atomic(uint32_t) join;           /* ranges: FP_JOIN_OPEN | workers inside; see fp_queue_join */
+    fp_plain(bool) beyond;              /* past the queue's bound: see fp_queue_push_beyond */
 } fp_job;
 
 #endif

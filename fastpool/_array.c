@@ -251,7 +251,8 @@ static int queue_rest(py_pool *core, PyObject *capsule, PyObject *owners, PyObje
         return -1;
     py_future_start(future); /* it has begun */
     Py_INCREF(future);
-    if (fp_pool_submit(core->pool, &fp_parallel_job, parallel, true, fp_range_left(&parallel->range), FP_LANE_NORMAL) != FP_SUBMIT_OK) {
+    int64_t left = fp_range_left(&parallel->range);
+    if (fp_pool_submit(core->pool, &fp_parallel_job, parallel, true, left, FP_LANE_NORMAL) != FP_SUBMIT_OK) {
         Py_DECREF(future); /* the queue has filled up, or closed, in the meantime: what was accepted is done all the same */
         fp_parallel_finish_here(parallel);
     }

@@ -161,7 +161,8 @@ int main(void)
     watchdog_start(dump_pool);
     PROPERTY("idle: after 10 ms without work no worker uses CPU or is scheduled", workers_use_no_cpu(0, false));
     PROPERTY("idle: the same where idle workers spin first", workers_use_no_cpu(50000, false));
-    PROPERTY("idle: a paused pool is as quiet, whatever is queued", workers_use_no_cpu(0, true); workers_use_no_cpu(50000, true));
+    PROPERTY("idle: a paused pool is as quiet, whatever is queued", workers_use_no_cpu(0, true);
+             workers_use_no_cpu(50000, true));
     PROPERTY("idle: control: a worker that goes on spinning shows", spinning_shows());
     return 0;
 }

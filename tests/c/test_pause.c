@@ -153,7 +153,7 @@ static void burst_stops(void)
     }
 }
 
-/* --- who waits inside ------------------------------------------------------------------------------------------------------ */
+/* --- who waits inside -------------------------------------------------------------------------------------------------- */
 
 struct nesting {
     fp_pool *pool;
@@ -226,7 +226,7 @@ static void close_ends_it(bool resumes_instead)
     }
 }
 
-/* --- beside everything else ------------------------------------------------------------------------------------------------ */
+/* --- beside everything else -------------------------------------------------------------------------------------------- */
 
 struct load {
     fp_pool *pool;
@@ -260,7 +260,8 @@ static void pause_and_resume(void *arg, unsigned number)
 static void each_runs_once(uint32_t min_workers, uint32_t max_workers, uint32_t capacity, int64_t idle_ns)
 {
     enum { PRODUCERS = 3, PAUSERS = 2 };
-    struct load load = {.pool = pool_with_host(min_workers, max_workers, capacity, idle_ns, NULL), .jobs_each = test_rounds(10000)};
+    fp_pool *pool = pool_with_host(min_workers, max_workers, capacity, idle_ns, NULL);
+    struct load load = {.pool = pool, .jobs_each = test_rounds(10000)};
     int64_t count = load.jobs_each * PRODUCERS;
     threads producers, pausers;
     load.jobs = calloc((size_t)count, sizeof *load.jobs);

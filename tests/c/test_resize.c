@@ -1,4 +1,4 @@
-/* test_resize.c - other numbers of workers at run time: growing is at once, shrinking as they come free, and nothing is lost. */
+/* test_resize.c - other numbers of workers at run time: more at once, fewer as they come free, and nothing is lost. */
 #include "pools.h"
 
 /* Workers that have left, and said that they were not needed. */
