@@ -96,6 +96,8 @@ bool fp_queue_push_beyond(fp_queue *queue, const fp_job_class *job_class, void *
 
 bool fp_queue_peek_lane(fp_queue *queue, fp_lane lane, fp_queue_head *head)
 {
+    if (lane != FP_LANE_NORMAL && !fp_load(&queue->laned, fp_seq_cst)) /* its memory is not to be touched */
+        return false;
     if (!fp_ring_peek(&queue->ready[lane], &head->head))
         return false;
     head->kind = head->head.value & ((1u << FP_JOB_KIND_BITS) - 1);

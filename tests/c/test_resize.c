@@ -1,5 +1,5 @@
 /* test_resize.c - other numbers of workers at run time: more at once, fewer as they come free, and nothing is lost. */
-#include "pools.h"
+#include "groups.h"
 
 /* Workers that have left, and said that they were not needed. */
 struct leavers {
@@ -293,7 +293,7 @@ static void check_and_free(struct load *load)
     free(load);
 }
 
-static void check_books(struct load *load)
+static void check_load(struct load *load)
 {
     fp_metrics metrics;
     fp_pool_read_metrics(load->pool, &metrics);
@@ -313,12 +313,65 @@ static void each_runs_once(uint32_t capacity, int64_t idle_ns, bool pauses)
     fp_store(&load->over, true, fp_relaxed);
     threads_join(&changers);
     wait_until_idle(load->pool);
-    check_books(load);
+    check_load(load);
     CHECK(fp_pool_resize(load->pool, 5, 5));
     while (live(load->pool) != 5) /* those who have still to leave make room for others */
         sched_yield();
     end_pool(load->pool);
     check_and_free(load);
+}
+
+/* Groups: bursts, batches and ranges, which the thread that waits helps with, and other threads' jobs of other lanes. */
+enum { GROUP_JOBS = 300 };
+
+struct group_load {
+    struct load load; /* for change() */
+    int64_t rounds;
+};
+
+static void run_groups(void *arg, unsigned number)
+{
+    struct group_load *all = arg;
+    test_random random = {number + 1};
+    tally tally = tally_of(GROUP_JOBS);
+    fp_group *group = fp_group_create(all->load.pool);
+    for (int64_t round = 0; round < all->rounds; round++) {
+        counted_job other = {0};
+        for (int64_t i = 0; i < GROUP_JOBS; i++)
+            while (fp_group_submit(group, tally_job, (void *)&tally.ran[i]) == FP_SUBMIT_FULL)
+                fp_pool_wait_for_room(all->load.pool, FP_FOREVER);
+        fp_lane lane = (fp_lane)test_random_below(&random, FP_LANES);
+        CHECK(submit_to_lane(all->load.pool, &counted_class, &other, false, 1, lane) == FP_SUBMIT_OK);
+        while (fp_group_submit_batch(group, tally_job, (void *)tally.ran, sizeof *tally.ran, GROUP_JOBS, FP_QUEUED) ==
+               FP_SUBMIT_FULL)
+            fp_pool_wait_for_room(all->load.pool, FP_FOREVER);
+        while (fp_group_begin_range(group, tally_range, GROUP_JOBS, &tally, 1, FP_FOREVER) == FP_SUBMIT_FULL)
+            fp_pool_wait_for_room(all->load.pool, FP_FOREVER);
+        CHECK(fp_group_wait(group, FP_FOREVER));
+        tally_check(&tally, 3);
+        while (fp_load(&other.ran, fp_acquire) == 0) /* it is on the stack */
+            sched_yield();
+    }
+    fp_group_release(group);
+    tally_free(&tally);
+}
+
+static void groups_run_once(uint32_t capacity)
+{
+    struct group_load all = {.load = {.pool = pool_with_host(1, 2, capacity, 1, NULL), .pauses = true},
+                             .rounds = test_rounds(300)};
+    threads groups, changers;
+    threads_start(&changers, CHANGERS, change, &all);
+    threads_start(&groups, PRODUCERS, run_groups, &all);
+    threads_join(&groups);
+    fp_store(&all.load.over, true, fp_relaxed);
+    threads_join(&changers);
+    wait_until_idle(all.load.pool);
+    fp_metrics metrics;
+    fp_pool_read_metrics(all.load.pool, &metrics);
+    CHECK_EQUAL(metrics.submitted, (uint64_t)all.rounds * PRODUCERS * (3 * GROUP_JOBS + 1));
+    CHECK_EQUAL(metrics.ended[FP_DONE], metrics.submitted);
+    end_pool(all.load.pool);
 }
 
 /* Numbers change while the pool closes, and jobs that wait for each other still find workers. */
@@ -384,6 +437,8 @@ int main(void)
     PROPERTY("resize: each job runs once as the numbers change", each_runs_once(16, 0, false); each_runs_once(1000, 1, false));
     PROPERTY("resize: the same with pauses and all lanes", each_runs_once(16, 1, true); each_runs_once(1000, 0, true);
              each_runs_once(0, 1, true));
+    PROPERTY("resize: bursts, batches and ranges of groups, the same", groups_run_once(3); groups_run_once(100);
+             groups_run_once(0));
     PROPERTY("resize: what was accepted runs once as the pool closes meanwhile", close_while_resizing());
     return 0;
 }
