@@ -81,8 +81,8 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
 extern const fp_job_class fp_parallel_job;
 
 /* True where a thread may run jobs of the pool itself while it waits for them: on the pool's own workers; and elsewhere if the
- * pool is not paused and runs several jobs at once anyway, has a worker that is set up and one that sleeps, a CPU is to spare, and
- * nothing is queued that would have to come first. So no more run at once than there may be workers, but for a moment. */
+ * pool is not paused and runs several jobs at once anyway, has a worker that is set up and one that sleeps, a CPU is to spare,
+ * and nothing is queued that would have to come first. So no more run at once than there may be workers, but for a moment. */
 bool fp_parallel_may_start_here(fp_pool *pool);
 bool fp_parallel_may_assist(fp_pool *pool);
 

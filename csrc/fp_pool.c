@@ -187,8 +187,8 @@ void fp_pool_wake(fp_pool *pool)
 }
 
 /* Starts what is missing of the workers that the pool keeps, once it has started any. Resize does it after it has raised
- * `min_workers`, and who leaves after it has given up its place, in the one order of seq_cst: so if the places are all taken for
- * one, the other finds that one is not. */
+ * `min_workers`, and whoever leaves after it has given up its place. So if one finds all places taken, by some who are on
+ * their way out, the last of these finds what is missing: all seq_cst. */
 void fp_pool_replenish(fp_pool *pool)
 {
     while (fp_load(&pool->state, fp_seq_cst) == FP_POOL_OPEN && fp_load(&pool->live, fp_seq_cst) != 0 &&

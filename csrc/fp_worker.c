@@ -203,7 +203,8 @@ bool fp_worker_should_yield(fp_worker *worker)
     uint32_t unsettled = fp_load(&pool->unsettled, fp_relaxed);
     if (unsettled == 0)
         return false;
-    worker->yields = (unsettled & FP_SURPLUS) || fp_pool_is_paused(pool) || ((unsettled & FP_LANED) && is_turn_of_others(worker));
+    worker->yields = (unsettled & FP_SURPLUS) || fp_pool_is_paused(pool) ||
+                     ((unsettled & FP_LANED) && is_turn_of_others(worker));
     return worker->yields;
 }
 
@@ -299,8 +300,8 @@ static bool count_out(fp_pool *pool, uint32_t kept)
     return true;
 }
 
-/* Asks to leave for want of work. False when the pool is down to the workers that it keeps. A worker that has counted itself out
- * looks once more, not to be started anew at once; the look that counts is its last one (fp_pool.h, "Places"). */
+/* Asks to leave for want of work. False when the pool is down to the workers that it keeps. A worker that has counted itself
+ * out looks once more, not to be started anew at once; the look that counts is its last one (fp_pool.h, "Places"). */
 static bool leave_idle(fp_pool *pool)
 {
     fp_mutex_lock(&pool->lock);
@@ -313,8 +314,8 @@ static bool leave_idle(fp_pool *pool)
     return leaves;
 }
 
-/* Leaves a pool that has more workers than places: see fp_pool.h, "Surplus". Not one that is closed, for there it may be the last,
- * which has to empty the queue. */
+/* Leaves a pool that has more workers than places: see fp_pool.h, "Surplus". Not one that is closed, where it may be the last
+ * worker, which has to empty the queue. */
 static bool leave_surplus(fp_worker *worker)
 {
     fp_pool *pool = worker->pool;
@@ -345,14 +346,15 @@ static enum parked park(fp_worker *worker)
     uint32_t key = fp_eventcount_prepare(&pool->work); /* K1 */
     worker->searching = false;
     fp_store(&pool->searching, 0, fp_seq_cst); /* K2: whoever set it, this worker looks after the clearing */
-    uint32_t state = fp_load(&pool->state, fp_seq_cst); /* before the queue: not to take a pause that ends for emptiness */
+    uint32_t state = fp_load(&pool->state, fp_seq_cst); /* before the queue: see fp_pool.h, "Pausing" */
     if (fp_pool_has_work(pool) || (fp_load(&pool->unsettled, fp_seq_cst) & FP_SURPLUS)) { /* K3 */
         worker->searching = true; /* who submitted before K2 may have woken nobody: for the rest of those jobs, too */
         return LOOK_AGAIN;
     }
     if (state != FP_POOL_OPEN)
         return DRAINED;
-    bool to_spare = fp_load(&pool->live, fp_relaxed) > fp_load(&pool->min_workers, fp_seq_cst); /* after K1: see fp_pool_resize */
+    /* After K1: resize lowers `min_workers` and then wakes whoever has a token in, to read it anew. */
+    bool to_spare = fp_load(&pool->live, fp_relaxed) > fp_load(&pool->min_workers, fp_seq_cst);
     int64_t deadline_ns = to_spare ? idle_deadline(pool) : FP_FOREVER;
     count_awake(pool, -1);
     fp_wait_result result = fp_eventcount_wait(&pool->work, key, deadline_ns); /* K4 */

@@ -7,9 +7,11 @@
  *              K1 prepare (its token is in)   K2 clear `searching`   K3 look at state and queue   K4 sleep
  *            The proof that no job is missed is in fp_pool.h ("Who looks") and fp_eventcount.h.
  *
- * Lanes      While lanes are in use, each start is a turn, by whose number the worker knows at which lane to look first (fp_queue.h),
- *            and so is each piece of a range: a worker that is in a range asks before the next piece whether the turn is another
- *            lane's, and then stops taking part. The range stays at the head of its lane for this worker and for others.
+ * Yielding   Each start is a turn, by which the worker knows at which lane to look first (fp_queue.h, "Turns"), and so is each
+ *            piece of a range. After a piece it asks whether to go on: not in a paused pool, nor as one too many, nor where the
+ *            next turn brings a job of another lane. It has run one piece at least, so lanes get their turns with ranges too.
+ *            The range stays open at the head of its lane, for this worker and for others; it is closed when all its jobs
+ *            have started. While nothing of this is the case, asking is one load.
  *
  * Attaching  Before it claims a job that needs the interpreter, a worker attaches to it, and stays attached from job to job:
  *            between claim and call there is no wait, so jobs start in the order of the queue. It detaches before a
@@ -73,8 +75,8 @@ void fp_worker_note_taken(fp_worker *worker, uint32_t jobs);
  * last chunk is run, for that may take long. */
 void fp_worker_range_started(fp_worker *worker);
 
-/* For ranges, after a chunk: true when the worker is to take no further one now, but to return from run(): the pool is paused or
- * has too many workers, or it is another lane's turn. */
+/* For ranges whose class has all_started(), after a chunk: true when the worker is to take no further one now, but to return
+ * from run(). */
 bool fp_worker_should_yield(fp_worker *worker);
 
 /* For ranges, between chunks: true when the host wants to be called back. Also moves the worker's clock. */
