@@ -117,6 +117,7 @@ enum {
     PY_WAITING = 16,   /* a thread sleeps on the word */
     PY_EXTRAS = 32,    /* `extras` exists: who ends the future has to announce it */
     PY_TRACKED = 64,   /* known to the garbage collector */
+    PY_EXPIRED = 128,  /* the timer has taken it before anyone started it; the queue counts it */
 };
 
 /* What a future's job is made of. It stays for the future's life. */
@@ -189,6 +190,9 @@ static inline int py_future_phase(py_future *future)
 
 /* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. */
 bool py_future_start(py_future *future);
+
+/* The same of the timer, which will end it. In one step, for the queue may come to it just then, and has to know. */
+bool py_future_expire(py_future *future);
 
 /* Ends it: phase, value (stolen). Wakes and announces. Attached. */
 void py_future_complete(py_future *future, int phase, PyObject *value);
@@ -287,7 +291,6 @@ typedef struct py_task {
     fp_atomic(uint32_t) references; /* the future's, and one for each Job object */
     fp_atomic(uint32_t) stop;       /* somebody wants the job to stop */
     fp_atomic(uint32_t) claimed;    /* jobs with a deadline: who sets it ends the future, the runner or the timer */
-    fp_atomic(bool) unstarted;      /* the timer has ended it, and it had not started: the queue counts it */
     fp_atomic(bool) has_run;        /* it ended as cancelled, and had run: whoever ran it counts it */
     int64_t deadline_ns;            /* FP_FOREVER: none */
     uint64_t id;

@@ -198,7 +198,7 @@ static fp_outcome outcome_of_absent(py_future *future)
     py_task *task = py_future_task(future);
     if (py_future_phase(future) == PY_CANCELLED_AND_NOTIFIED)
         return task != NULL && fp_load(&task->has_run, fp_acquire) ? FP_COUNTED_ELSEWHERE : FP_CANCELLED;
-    return task != NULL && fp_load(&task->unstarted, fp_acquire) ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
+    return fp_load(&future->state, fp_acquire) & PY_EXPIRED ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
 }
 
 static fp_outcome run_python(void *ctx, fp_worker *worker)

@@ -56,8 +56,7 @@ static void expire(py_future *future)
     if (future->kind == PY_ARRAY || future->kind == PY_CARRIER) {
         if (fp_fetch_or(&task->claimed, IS_DUE, fp_acq_rel) & IS_QUEUED)
             expire_range(future);
-    } else if (py_future_start(future)) {
-        fp_store(&task->unstarted, true, fp_release);
+    } else if (py_future_expire(future)) {
         py_future_time_out(future, false);
     } else if (py_future_phase(future) == PY_RUNNING && py_task_claim(task)) {
         py_future_time_out(future, true);
