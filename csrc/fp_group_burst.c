@@ -170,7 +170,7 @@ static void let_gather(burst_way *way, uint32_t taken)
         fp_cpu_pause();
 }
 
-/* Until the burst is sealed and all of it taken. */
+/* Until the burst is sealed and all of it taken, or the worker is to yield. */
 static void run_burst(fp_group_burst *part, fp_worker *worker)
 {
     burst_way way = {.part = part, .worker = worker, .most = 1, .now = fp_clock_ticks()};
@@ -180,6 +180,8 @@ static void run_burst(fp_group_burst *part, fp_worker *worker)
             if (worker != NULL && filled == (end | FP_BURST_SEALED))
                 fp_worker_range_started(worker);
             if (run_taken(&way, begin, end))
+                return;
+            if (worker != NULL && fp_worker_should_yield(worker))
                 return;
             if (!(filled & FP_BURST_SEALED))
                 let_gather(&way, end - begin);
@@ -323,7 +325,7 @@ void fp_group_help_burst(fp_helper *helper, fp_group_burst *part)
     burst_way way = {.part = part, .worker = NULL, .most = 1, .now = fp_clock_ticks()};
     uint32_t begin, end, filled;
     void *token = fp_pool_let_go(helper->group->pool);
-    while (fp_helper_has_time(helper) && fp_burst_take(&part->burst, way.most, &begin, &end, &filled)) {
+    while (fp_helper_may_go_on(helper) && fp_burst_take(&part->burst, way.most, &begin, &end, &filled)) {
         helper->has_run = true;
         run_taken(&way, begin, end);
     }
