@@ -254,7 +254,8 @@ def test_a_job_that_another_waits_for_lies_within_it(single: fastpool.Pool) -> N
         assert outside["ts"] <= event["ts"] and event["ts"] + event["dur"] <= outside["ts"] + outside["dur"] + 0.001
 
 
-def test_callers_have_rows_of_their_own(make_pool: MakePool) -> None:
+@pytest.mark.parametrize("ends", [(0, 1), (1, 0)], ids=["crosswise", "within"])
+def test_callers_at_the_same_time_have_rows_of_their_own(make_pool: MakePool, ends: tuple[int, int]) -> None:
     pool = make_pool(1, queue_size=1, on_full="caller_runs")
     started, go = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
 
@@ -269,7 +270,7 @@ def test_callers_have_rows_of_their_own(make_pool: MakePool) -> None:
             for i in range(2):
                 callers.append(in_thread(pool.submit, meet, i))
                 reached(started[i])
-            for i in range(2):  # the first to start is the first to end: the two do not fit on one row
+            for i in ends:
                 go[i].set()
                 callers[i]()
         held.futures[0].result(WAIT)
