@@ -28,8 +28,17 @@ cdef extern from "fp_trace.h":
     void fp_trace_range(fp_trace *trace, fp_trace_row *row, uint64_t *first, uint64_t *end) noexcept
     bint fp_trace_get(fp_trace_ring *ring, uint64_t i, fp_trace_event *event) noexcept
 
+cdef extern from "_bridge.h":
+    const char *py_name_of(object fn) noexcept
+
 TRACE_CALLERS = FP_TRACE_CALLERS
 TRACE_EVENTS_MOST = FP_TRACE_MOST
+
+
+def named_after(partial, fn):
+    """`partial`, which in a trace is called as `fn` would be: it is what runs fn for this package."""
+    partial.__qualname__ = py_name_of(fn).decode("utf-8", "replace")
+    return partial
 
 
 @cython.final

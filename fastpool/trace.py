@@ -38,7 +38,7 @@ class Trace:
 
     A job that was running when the block was entered, or is still running when it is left, is not in the trace.
 
-    Cost: about 0.2 us a job while it records, and a load and a branch while not. Memory: 40 bytes an event and worker, as
+    Cost: about 0.1 us a job while it records, and a load and a branch while not. Memory: 40 bytes an event and worker, as
     they come, until the trace is gone and the worker has come to rest once more.
 
     Examples
