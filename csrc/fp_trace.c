@@ -127,6 +127,14 @@ static void join_session(fp_worker *worker)
     fp_mutex_unlock(&pool->trace_lock);
 }
 
+void fp_trace_rest(fp_worker *worker)
+{
+    if (worker->row == NULL || fp_load(&worker->pool->tracing, fp_relaxed) != 0)
+        return;
+    fp_trace_forget_row(worker->row);
+    worker->row = NULL;
+}
+
 static void note_on_worker(fp_worker *worker, const fp_trace_event *event)
 {
     uint32_t session = fp_load(&worker->pool->tracing, fp_relaxed);
@@ -138,8 +146,19 @@ static void note_on_worker(fp_worker *worker, const fp_trace_event *event)
         fp_trace_put(&worker->row->ring, event);
 }
 
-static void note_on_caller(fp_pool *pool, const fp_trace_event *event)
+/* From 1 on; a thread that has gone leaves its number to nobody. */
+static uint32_t thread_number(void)
 {
+    static fp_atomic(uint32_t) threads;
+    static _Thread_local uint32_t number;
+    if (number == 0)
+        number = fp_fetch_add(&threads, 1, fp_relaxed) + 1;
+    return number;
+}
+
+static void note_on_caller(fp_pool *pool, fp_trace_event *event)
+{
+    event->thread = thread_number();
     fp_mutex_lock(&pool->trace_lock);
     fp_trace *trace = pool->trace;
     if (trace != NULL && trace->callers == NULL)
@@ -149,6 +168,12 @@ static void note_on_caller(fp_pool *pool, const fp_trace_event *event)
     fp_mutex_unlock(&pool->trace_lock);
 }
 
+static uint32_t depth_of(fp_pool *pool)
+{
+    uint64_t depth = fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow);
+    return depth < UINT32_MAX ? (uint32_t)depth : UINT32_MAX;
+}
+
 void fp_trace_note(fp_pool *pool, const char *name, uint64_t start_ticks, int64_t jobs)
 {
     fp_worker *worker = fp_worker_current();
@@ -156,7 +181,7 @@ void fp_trace_note(fp_pool *pool, const char *name, uint64_t start_ticks, int64_
     if (jobs == 0 || fp_pool_is_forked(pool)) /* by the job: in the child nobody may be there to give the lock back */
         return;
     fp_trace_event event = {.name = name, .start_ticks = start_ticks, .end_ticks = now > start_ticks ? now : start_ticks,
-                            .jobs = jobs, .depth = fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow)};
+                            .jobs = jobs, .depth = depth_of(pool)};
     if (worker != NULL && worker->pool == pool)
         note_on_worker(worker, &event);
     else

@@ -1,19 +1,19 @@
 /* fp_trace - what ran when, and where: for as long as somebody asks, and for one load and a branch where nobody does.
  *
- * Journey: ring -> worker -> [TRACE] -> completion. Who runs a job says so before it can be known that the job has ended, so who
+ * Journey: ring -> worker -> [TRACE] -> completion. Who runs a job says so before it can be known that the job has ended: who
  * has waited for a job and then closes the trace finds it there.
  *
  * Sessions   A trace is open on one pool, and a pool has one open trace at most; pool->tracing is its number, 0 for none.
  *            A worker that records sees by the number that its ring is of an older session, and makes one for this: so there
  *            are no rings but those of threads that have run something. A ring that there is no memory for: its
  *            events are counted and dropped.
- * Callers    Threads that are no workers of the pool (they wait for a job and run it, or submit to a full queue) share one ring,
- *            which they write under pool->trace_lock.
+ * Callers    Threads that are no workers of the pool (they wait for a job and run it, or submit to a full queue) share one
+ *            ring, which they write under pool->trace_lock; an event says which of them it was.
  * Reading    A closed trace is what it was when it was closed: who records late, which may be, is not seen any more, but may
  *            have overwritten the oldest events (fp_trace_ring.h). An open one may be read too.
- * Ownership  A trace is held by who created it, and by the pool while it is open. A ring is held by its trace and by its worker,
- *            which lets go of it at its first event of the next session, or when it is freed: until then the memory of a
- *            trace that is gone may stay, never more than one ring a worker.
+ * Ownership  A trace is held by who created it, and by the pool while it is open. A ring is held by its trace and by its
+ *            worker, which lets go of it when it comes to rest after that, at its first event of the next session, or when it
+ *            is freed: until then the memory of a trace that is gone may stay, never more than one ring a worker.
  */
 #ifndef FP_TRACE_H
 #define FP_TRACE_H
@@ -63,8 +63,9 @@ fp_trace_row *fp_trace_rows(fp_trace *trace, fp_pool *pool);
 /* Events [first, end) of a row may still be there; those before have been overwritten. */
 void fp_trace_range(fp_trace *trace, fp_trace_row *row, uint64_t *first, uint64_t *end);
 
-/* A worker is freed. */
+/* Of workers (fp_worker.c): it is freed; it found nothing to do. */
 void fp_trace_forget_row(fp_trace_row *row);
+void fp_trace_rest(struct fp_worker *worker);
 
 /* Records that `jobs` jobs ran here from start_ticks until now. */
 void fp_trace_note(fp_pool *pool, const char *name, uint64_t start_ticks, int64_t jobs);

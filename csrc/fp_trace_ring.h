@@ -35,7 +35,8 @@ typedef struct fp_trace_event {
     const char *name; /* never freed */
     uint64_t start_ticks, end_ticks;
     int64_t jobs;
-    uint64_t depth; /* of the queue, when they had ended */
+    uint32_t depth;  /* of the queue, when they had ended */
+    uint32_t thread; /* in a ring that several threads write, one after the other: which it was; else 0 */
 } fp_trace_event;
 
 enum { FP_TRACE_WORDS = 5 };
@@ -54,7 +55,7 @@ typedef struct fp_trace_ring {
 static inline void fp_trace_put(fp_trace_ring *ring, const fp_trace_event *event)
 {
     uint64_t words[FP_TRACE_WORDS] = {(uint64_t)(uintptr_t)event->name, event->start_ticks, event->end_ticks,
-                                      (uint64_t)event->jobs, event->depth};
+                                      (uint64_t)event->jobs, (uint64_t)event->thread << 32 | event->depth};
     uint64_t i = fp_load(&ring->written, fp_relaxed);
     fp_trace_slot *slot = &ring->slots[i % ring->capacity];
     fp_store(&ring->begun, i + 1, fp_relaxed); /* P1 */
@@ -82,7 +83,8 @@ static inline bool fp_trace_get(fp_trace_ring *ring, uint64_t i, fp_trace_event 
     event->start_ticks = words[1];
     event->end_ticks = words[2];
     event->jobs = (int64_t)words[3];
-    event->depth = words[4];
+    event->depth = (uint32_t)words[4];
+    event->thread = (uint32_t)(words[4] >> 32);
     return true;
 }
 

@@ -376,6 +376,7 @@ static enum parked rest(fp_worker *worker)
         worker->now_ticks = fp_clock_ticks();
         return LOOK_AGAIN;
     }
+    fp_trace_rest(worker);
     if (host->idle != NULL) {
         /* It may take a while: nobody is to rely on this worker's looking meanwhile. park() looks again. */
         worker->searching = false;

@@ -509,7 +509,7 @@ void py_detach_again(py_tie tie);
 /* A string that lives for ever; "(other)" where there are too many. Needs no interpreter. */
 const char *py_intern_name(const char *text);
 
-/* What a callable is called: its __qualname__; a partial's is that of its function; else its type's. Attached; no exception is
+/* What a callable is called: its __qualname__; a partial without one: as its function; else as its type. Attached; no exception is
  * left, and no code of the user's runs. */
 const char *py_name_of(PyObject *fn);
 const char *py_kernel_name(PyObject *kernel);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import queue
 from collections import deque
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from fastpool._core import seconds_until
+from fastpool._core import named_after, seconds_until
 
 if TYPE_CHECKING:
     from fastpool._submitter import Submitter
@@ -61,14 +62,14 @@ class _Stream:
 
     def __init__(self, pool: Submitter, fn: Function, chunks: Iterator[list[Call]]) -> None:
         self.pool = pool
-        self.fn = fn
+        self.run_chunk = named_after(functools.partial(_run_chunk, fn), fn)
         self.chunks = chunks
         self.pending: set[Future[Any]] = set()
         self.ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
 
     def submit_next(self) -> None:
         for chunk in itertools.islice(self.chunks, 1):
-            future = self.pool.submit(_run_chunk, self.fn, chunk)
+            future = self.pool.submit(self.run_chunk, chunk)
             self.pending.add(future)
             future.add_done_callback(self.ended.put)
 

@@ -122,14 +122,21 @@ static PyObject *read_plain(PyObject *object, const char *attribute)
     return value;
 }
 
-/* What a functools.partial calls, or a bound method: a new reference, or NULL. */
+static bool has_label(PyObject *fn)
+{
+    PyObject *label = read_plain(fn, "__qualname__");
+    Py_XDECREF(label);
+    return label != NULL;
+}
+
+/* What a functools.partial calls, unless it was given a name of its own, or a bound method: a new reference, or NULL. */
 static PyObject *called_by(PyObject *fn)
 {
     if (PyMethod_Check(fn))
         return Py_NewRef(PyMethod_GET_FUNCTION(fn));
     for (PyTypeObject *type = Py_TYPE(fn); type != NULL; type = type->tp_base)
         if (strcmp(type->tp_name, "functools.partial") == 0)
-            return read_plain(fn, "func");
+            return has_label(fn) ? NULL : read_plain(fn, "func");
     return NULL;
 }
 

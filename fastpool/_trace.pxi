@@ -9,7 +9,8 @@ cdef extern from "fp_trace.h":
         const char *name
         uint64_t start_ticks, end_ticks
         int64_t jobs
-        uint64_t depth
+        uint32_t depth
+        uint32_t thread
     ctypedef struct fp_trace_ring:
         pass
     ctypedef struct fp_trace_row:
@@ -27,8 +28,17 @@ cdef extern from "fp_trace.h":
     void fp_trace_range(fp_trace *trace, fp_trace_row *row, uint64_t *first, uint64_t *end) noexcept
     bint fp_trace_get(fp_trace_ring *ring, uint64_t i, fp_trace_event *event) noexcept
 
+cdef extern from "_bridge.h":
+    const char *py_name_of(object fn) noexcept
+
 TRACE_CALLERS = FP_TRACE_CALLERS
 TRACE_EVENTS_MOST = FP_TRACE_MOST
+
+
+def named_after(partial, fn):
+    """`partial`, which in a trace is called as `fn` would be: it is what runs fn for this package."""
+    partial.__qualname__ = py_name_of(fn).decode("utf-8", "replace")
+    return partial
 
 
 @cython.final
@@ -58,13 +68,15 @@ cdef class Recorder:
             fp_trace_close(self.trace, self.core.view.core.pool)
 
     def close(self):
-        self.shut()
-        self.core = None
+        with cython.critical_section(self):
+            self.shut()
+            self.core = None
 
     cdef fp_trace_row *first_row(self) except? NULL:
-        if self.core is None:
-            return fp_trace_rows(self.trace, NULL)
-        return fp_trace_rows(self.trace, pool_of(self.core))
+        cdef fp_trace_row *row
+        with cython.critical_section(self):
+            row = fp_trace_rows(self.trace, NULL if self.core is None else pool_of(self.core))
+        return row
 
     def rows(self):
         """(row, first, end) of each thread's row: its number, and which events it has kept."""
@@ -82,7 +94,7 @@ cdef class Recorder:
         return self.trace.lost
 
     def read(self, uint32_t number, uint64_t first, uint64_t end):
-        """Events [first, end) of a row as (name, start_ns, end_ns, jobs, depth), but for those that have been overwritten."""
+        """Events [first, end) of a row as (name, start_ns, end_ns, jobs, depth, thread); overwritten ones are left out."""
         cdef fp_trace_event event
         cdef fp_trace_row *row = self.first_row()
         cdef uint64_t i
@@ -94,7 +106,7 @@ cdef class Recorder:
         for i in range(first, end if row is not NULL else first):
             if fp_trace_get(&row.ring, i, &event):
                 events.append((event.name.decode("utf-8", "replace"), self.since_start(event.start_ticks),
-                               self.since_start(event.end_ticks), event.jobs, event.depth))
+                               self.since_start(event.end_ticks), event.jobs, event.depth, event.thread))
         return events
 
     cdef int64_t since_start(self, uint64_t ticks) noexcept:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastpool import _core
-from fastpool._core import Future, Gate
+from fastpool._core import Future, Gate, named_after
 from fastpool._progress import Bar, progress_bar
 from fastpool.errors import PoolOverloaded, PoolShutdown
 
@@ -223,7 +223,8 @@ class _Work:
         return out.size
 
     def _queue(self, pool: Submitter, gate: Gate) -> Iterator[int | None]:
-        return pool._map(partial(gate.run, self._compute), list(range(self.chunks)), False, 1, _FOREVER)
+        compute = named_after(partial(gate.run, self._compute), self.ufunc)
+        return pool._map(compute, list(range(self.chunks)), False, 1, _FOREVER)
 
     def _queue_from_job(self, pool: Submitter, gate: Gate) -> Iterator[int | None]:
         """The job was accepted, so it computes the chunks itself where the pool takes no more."""

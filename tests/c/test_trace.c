@@ -1,4 +1,4 @@
-/* test_trace.c - the ring that keeps the latest, read while it is written; sessions; and that jobs of all sorts are found there. */
+/* test_trace.c - the ring that keeps the latest, read while it is written; sessions; and that what has run is found there. */
 #include <string.h>
 
 #include "fp_trace.h"
@@ -9,7 +9,8 @@ enum { CAPACITY = 8 };
 /* Every word of event i says i, so a mixture shows. */
 static void put_number(fp_trace_ring *ring, uint64_t i)
 {
-    fp_trace_event event = {.name = (const char *)(uintptr_t)i, .start_ticks = i, .end_ticks = i, .jobs = (int64_t)i, .depth = i};
+    fp_trace_event event = {.name = (const char *)(uintptr_t)i, .start_ticks = i, .end_ticks = i, .jobs = (int64_t)i,
+                            .depth = (uint32_t)i, .thread = (uint32_t)~i};
     fp_trace_put(ring, &event);
 }
 
@@ -19,7 +20,8 @@ static bool get_number(fp_trace_ring *ring, uint64_t i)
     if (!fp_trace_get(ring, i, &event))
         return false;
     CHECK_EQUAL((uintptr_t)event.name, i);
-    CHECK(event.start_ticks == i && event.end_ticks == i && event.jobs == (int64_t)i && event.depth == i);
+    CHECK(event.start_ticks == i && event.end_ticks == i && event.jobs == (int64_t)i);
+    CHECK(event.depth == (uint32_t)i && event.thread == (uint32_t)~i);
     return true;
 }
 
@@ -179,6 +181,22 @@ static void nothing_is_made_while_off(void)
     fp_trace_release(trace);
 }
 
+static void rings_are_given_back(void)
+{
+    fp_pool *pool = fixed_pool(2, 64);
+    fp_trace *trace = opened(pool, 16);
+    submit_singles(pool, 100);
+    fp_trace_close(trace, pool);
+    CHECK(look(trace, NULL).rows > 0);
+    fp_pool_close(pool);
+    wait_until_ended(pool); /* before that each worker has found nothing to do */
+    for (uint32_t i = 0; i < pool->made; i++)
+        CHECK(pool->workers[i]->row == NULL);
+    CHECK(look(trace, NULL).jobs > 0); /* the trace has them still */
+    release_pool(pool);
+    fp_trace_release(trace);
+}
+
 static void pool_goes_with_an_open_trace(void)
 {
     fp_pool *pool = fixed_pool(1, 64);
@@ -237,6 +255,7 @@ int main(void)
     PROPERTY("trace: jobs that were waited for are all there, and stay", all_jobs_are_there());
     PROPERTY("trace: one at a time, and each sees its own", one_at_a_time());
     PROPERTY("trace: no ring is made while nobody traces", nothing_is_made_while_off());
+    PROPERTY("trace: workers let go of a closed trace's rings when they come to rest", rings_are_given_back());
     PROPERTY("trace: a pool may go with an open trace", pool_goes_with_an_open_trace());
     PROPERTY("trace: opened, read and closed beside running jobs", sessions_beside_jobs());
     return 0;

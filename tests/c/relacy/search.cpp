@@ -236,6 +236,7 @@ struct fp_trace;
 struct fp_trace_row;
 struct fp_pool;
 static void fp_trace_forget_row(fp_trace_row *) {}
+static void fp_trace_rest(struct fp_worker *) {}
 static void fp_trace_close(fp_trace *, fp_pool *) {}
 
 /* No edge of the pool's goes through these, and they have thousands of words. */

@@ -44,7 +44,7 @@ struct trace_model : rl::test_suite<trace_model, 2> {
     {
         for (uint64_t i = 0; i < EVENTS; i++) {
             uint64_t it = i + 1;
-            fp_trace_event event = {(const char *)it, it, it, (int64_t)it, it};
+            fp_trace_event event = {(const char *)it, it, it, (int64_t)it, (uint32_t)it, 0};
             fp_trace_put(&ring, &event);
         }
     }
