@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastpool._core import seconds_until
 
 if TYPE_CHECKING:
-    from fastpool.pool import Pool
+    from fastpool._submitter import Submitter
 
 Call = tuple[Any, ...]
 Function = Callable[..., Any]
@@ -24,9 +24,10 @@ def _cancel(futures: Iterable[Future[Any]]) -> None:
 
 
 def ordered(
-    pool: Pool, fn: Function, iterables: tuple[Iterable[Any], ...], buffersize: int, deadline_ns: int
+    pool: Submitter, fn: Function, iterables: tuple[Iterable[Any], ...], buffersize: int, deadline_ns: int
 ) -> Iterator[Any]:
     """Results in order; at most `buffersize` jobs submitted and not yet yielded."""
+    pool = pool._for_many()
     calls = zip(*iterables, strict=False)
     window: deque[Any] = deque()
     try:
@@ -38,7 +39,7 @@ def ordered(
     return _ordered(pool, fn, calls, window, deadline_ns)
 
 
-def _ordered(pool: Pool, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int) -> Iterator[Any]:
+def _ordered(pool: Submitter, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int) -> Iterator[Any]:
     # A result that has been yielded is the reader's alone: no variable here keeps it.
     cancel = _cancel  # a name of its own: when the interpreter ends, the module's may be gone before this generator
     try:
@@ -59,7 +60,7 @@ def _run_chunk(fn: Function, calls: list[Call]) -> list[Any]:
 class _Stream:
     """The jobs of one imap_unordered: those under way, and those that have ended and were not yet read."""
 
-    def __init__(self, pool: Pool, fn: Function, chunks: Iterator[list[Call]]) -> None:
+    def __init__(self, pool: Submitter, fn: Function, chunks: Iterator[list[Call]]) -> None:
         self.pool = pool
         self.fn = fn
         self.chunks = chunks
@@ -95,9 +96,10 @@ class _Stream:
 
 
 def unordered(
-    pool: Pool, fn: Function, iterables: tuple[Iterable[Any], ...], chunksize: int, buffersize: int
+    pool: Submitter, fn: Function, iterables: tuple[Iterable[Any], ...], chunksize: int, buffersize: int
 ) -> Iterator[Any]:
     """Results as they come; at most `buffersize` jobs of `chunksize` calls each submitted and not yet yielded."""
+    pool = pool._for_many()
     calls = zip(*iterables, strict=False)
     stream = _Stream(pool, fn, iter(lambda: list(itertools.islice(calls, chunksize)), []))
     try:
