@@ -206,6 +206,20 @@ static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void 
     return fp_overflow_push(&pool->overflow, job, kind, lane) ? FP_SUBMIT_OK : FP_SUBMIT_NO_MEMORY;
 }
 
+/* It holds `searching` from the start, so that the submitter's S3 does not start another one for the same job. */
+static start_result start_first_worker(fp_pool *pool)
+{
+    uint32_t nobody = 0;
+    bool holds = fp_cas(&pool->searching, &nobody, 1, fp_seq_cst, fp_seq_cst);
+    start_result result = start_worker(pool, 1);
+    if (holds && result != STARTED) { /* in vain: as in fp_pool_wake */
+        fp_store(&pool->searching, 0, fp_seq_cst);
+        if (fp_pool_has_work(pool))
+            fp_pool_wake(pool);
+    }
+    return result;
+}
+
 fp_submit_result fp_pool_look(fp_pool *pool)
 {
     if (fp_pool_is_forked(pool))
@@ -223,7 +237,7 @@ static fp_submit_result submit(fp_pool *pool, const fp_job_class *job_class, voi
     if (result != FP_SUBMIT_OK)
         return result;
     /* The first worker before the first job: if it cannot be started, nothing has been accepted. */
-    if (fp_load(&pool->live, fp_acquire) == 0 && start_worker(pool, 1) == IMPOSSIBLE &&
+    if (fp_load(&pool->live, fp_acquire) == 0 && start_first_worker(pool) == IMPOSSIBLE &&
         fp_load(&pool->state, fp_acquire) == FP_POOL_OPEN)
         return FP_SUBMIT_NO_THREAD;
     if (jobs != 1) /* before the push, so that no reader sees more jobs ended than submitted */
