@@ -4,6 +4,7 @@
 #include "fp_awake.h"
 #include "fp_clock.h"
 #include "fp_running.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 enum {
@@ -55,6 +56,7 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
     parallel->job_ps = NULL;
     parallel->pool = pool;
     parallel->kind = kind;
+    parallel->name = NULL;
     parallel->assisted = false;
 }
 
@@ -176,7 +178,9 @@ static void run_piece(way *way, int64_t begin, int64_t end)
         fp_worker_range_started(way->worker);
     if (way->role >= ALONE) /* before they can be counted as ended */
         fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)(end - begin), fp_relaxed);
+    uint64_t traced = parallel->name != NULL ? fp_trace_start(parallel->pool) : 0;
     parallel->kind->run(parallel, begin, end, &piece);
+    fp_trace_ran(parallel->pool, parallel->name, traced, end - begin);
     note_failure(parallel, &piece);
     way->done += end - begin;
     way->jobs += end - begin;

@@ -70,6 +70,7 @@ typedef struct fp_parallel {
                                     * live until the last job has ended */
     fp_pool *pool;
     const fp_parallel_class *kind;
+    const char *name; /* of its pieces in a trace, never freed; NULL: the class traces them itself */
     bool assisted; /* of the thread that waits for it: it counts as assisting */
 } fp_parallel;
 
@@ -80,8 +81,8 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
 extern const fp_job_class fp_parallel_job;
 
 /* True where a thread may run jobs of the pool itself while it waits for them: on the pool's own workers; and elsewhere if the
- * pool is not paused and runs several jobs at once anyway, has a worker that is set up and one that sleeps, a CPU is to spare, and
- * nothing is queued that would have to come first. So no more run at once than there may be workers, but for a moment. */
+ * pool is not paused and runs several jobs at once anyway, has a worker that is set up and one that sleeps, a CPU is to spare,
+ * and nothing is queued that would have to come first. So no more run at once than there may be workers, but for a moment. */
 bool fp_parallel_may_start_here(fp_pool *pool);
 bool fp_parallel_may_assist(fp_pool *pool);
 

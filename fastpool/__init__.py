@@ -31,6 +31,7 @@ from fastpool.kernel import Kernel, kernel
 from fastpool.metrics import Histogram, Metrics
 from fastpool.pool import Pool
 from fastpool.view import View
+from fastpool.trace import Trace
 
 __all__ = [
     "BrokenThreadPool",
@@ -51,6 +52,7 @@ __all__ = [
     "SubmitTimeout",
     "ThreadPoolExecutor",
     "View",
+    "Trace",
     "__version__",
     "current_job",
     "get_include",

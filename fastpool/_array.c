@@ -153,6 +153,7 @@ PyObject *py_array_job_new(py_array_job **job)
     *job = memory;
     (*job)->future = NULL;
     (*job)->range = NULL;
+    (*job)->name = NULL;
     PyObject *capsule = PyCapsule_New(memory, NULL, free_job);
     if (capsule == NULL)
         free(memory);
@@ -170,6 +171,7 @@ static void prepare(py_pool *core, py_array_job *job, int64_t n, int64_t grain)
         fp_elementwise_coalesce(&job->work);
     fp_parallel_init(&job->parallel, job->range == NULL ? &elements_class : &range_class, core->pool, n, grain);
     job->parallel.job_ps = job_ps_of(job);
+    job->parallel.name = job->name;
 }
 
 /* The future of a prepared job, which it holds; not queued. */

@@ -24,7 +24,6 @@ from fastpool.errors import SubmitTimeout
 
 if TYPE_CHECKING:
     from fastpool._submitter import Submitter
-    from fastpool.pool import Pool
 
 _order = itertools.count()
 _FOREVER = _core.deadline_from(None)
@@ -49,10 +48,10 @@ class _Waiter:
 
 
 class Line:
-    """Of one pool: those who wait for room, and the thread that waits for them."""
+    """Of one pool: those who wait for room, and the thread that waits for them. It must not hold the pool, which holds it."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool_name: str) -> None:
+        self._pool_name = pool_name
         self._lock = threading.Lock()
         self._waiters: deque[_Waiter] = deque()
         self._by_deadline: list[_Waiter] = []  # a heap of those that have one
@@ -72,7 +71,7 @@ class Line:
             if waiter.deadline_ns != _FOREVER:
                 heapq.heappush(self._by_deadline, waiter)
             if self._thread is None:
-                name = f"{self._pool._thread_name_prefix}-room"
+                name = f"{self._pool_name}-room"
                 self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
                 self._thread.start()
 
@@ -90,11 +89,12 @@ class Line:
         return waited
 
     def _serve(self) -> None:
-        while (deadline_ns := self._admit()) is not None:
-            self._pool._wait_for_room(deadline_ns)
+        while (waiting := self._admit()) is not None:
+            waiting()
+            del waiting  # it holds the pool
 
-    def _admit(self) -> int | None:
-        """Submit for those in front, as long as there is room: when to look again; None: nobody is left."""
+    def _admit(self) -> Callable[[], None] | None:
+        """Submit for those in front, as long as there is room: what to wait with for more; None: nobody is left."""
         with self._lock:
             self._refuse_late()
             while self._waiters:
@@ -107,7 +107,8 @@ class Line:
                 self._by_deadline.clear()
                 self._thread = None
                 return None
-            return self._by_deadline[0].deadline_ns if self._by_deadline else _FOREVER
+            deadline_ns = self._by_deadline[0].deadline_ns if self._by_deadline else _FOREVER
+            return partial(self._waiters[0].view._wait_for_room, deadline_ns)
 
     def _try(self, waiter: _Waiter) -> bool:
         """Submit for it. False: there was no room."""

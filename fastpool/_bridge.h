@@ -8,6 +8,7 @@
  *   _task.c    what only few jobs have: a deadline, a context, somebody who asks them to stop
  *   _timer.c   the thread that ends jobs at their deadlines
  *   _map.c     the same journey for one record that stands for many calls
+ *   _trace.c   what jobs are called, for who asks what ran when
  * _core.pyx puts them together into a module.
  */
 #ifndef FASTPOOL_BRIDGE_H
@@ -21,6 +22,7 @@
 #include "fp_pool.h"
 #include "fp_running.h"
 #include "fp_timer.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 /* ---- references that go from thread to thread ---- */
@@ -115,6 +117,7 @@ enum {
     PY_WAITING = 16,   /* a thread sleeps on the word */
     PY_EXTRAS = 32,    /* `extras` exists: who ends the future has to announce it */
     PY_TRACKED = 64,   /* known to the garbage collector */
+    PY_EXPIRED = 128,  /* the timer has taken it before anyone started it; the queue counts it */
 };
 
 /* What a future's job is made of. It stays for the future's life. */
@@ -187,6 +190,9 @@ static inline int py_future_phase(py_future *future)
 
 /* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. */
 bool py_future_start(py_future *future);
+
+/* The same of the timer, which will end it. In one step, for the queue may come to it just then, and has to know. */
+bool py_future_expire(py_future *future);
 
 /* Ends it: phase, value (stolen). Wakes and announces. Attached. */
 void py_future_complete(py_future *future, int phase, PyObject *value);
@@ -285,13 +291,13 @@ typedef struct py_task {
     fp_atomic(uint32_t) references; /* the future's, and one for each Job object */
     fp_atomic(uint32_t) stop;       /* somebody wants the job to stop */
     fp_atomic(uint32_t) claimed;    /* jobs with a deadline: who sets it ends the future, the runner or the timer */
-    fp_atomic(bool) unstarted;      /* the timer has ended it, and it had not started: the queue counts it */
     fp_atomic(bool) has_run;        /* it ended as cancelled, and had run: whoever ran it counts it */
     int64_t deadline_ns;            /* FP_FOREVER: none */
     uint64_t id;
     fp_timer_entry timer;
     py_future *future;              /* borrowed; followed only while `timer` is armed */
     fp_pool *pool;                  /* held */
+    PyObject *hooks;                /* the pool's, owned: its last worker may have gone when the timer tells them; or NULL */
     fp_atomic(PyObject *) context;  /* owned; what the call runs in, or NULL */
     fp_atomic(PyObject *) watcher;  /* owned; called with the future if it fails, or NULL */
     fp_scalar scalars[FP_MOST_SCALARS]; /* PY_KERNEL: the arguments, for the timer may overwrite those in the future */
@@ -412,6 +418,7 @@ typedef struct py_code {
     int signature;
     void *data;
     PyObject *kernel; /* borrowed: it owns this */
+    const char *name; /* in a trace; interned */
 } py_code;
 
 /* What the future holds by fn or code, borrowed; NULL when it has let go of it. */
@@ -497,6 +504,25 @@ typedef enum py_tie { PY_WAS_ATTACHED, PY_TIED_WORKER, PY_TIED_BRIEFLY } py_tie;
 py_tie py_attach_now(void);
 void py_detach_again(py_tie tie);
 
+/* ---- names in a trace (_trace.c) ---- */
+
+/* A string that lives for ever; "(other)" where there are too many. Needs no interpreter. */
+const char *py_intern_name(const char *text);
+
+/* What a callable is called: its __qualname__; a partial without one: as its function; else as its type. Attached; no exception is
+ * left, and no code of the user's runs. */
+const char *py_name_of(PyObject *fn);
+const char *py_kernel_name(PyObject *kernel);
+
+/* Round a call of fn, attached: see fp_trace_start. `name` is read only when it is not 0. */
+static inline uint64_t py_trace_call(fp_pool *pool, PyObject *fn, const char **name)
+{
+    if (!fp_unlikely(fp_load(&pool->tracing, fp_relaxed) != 0))
+        return 0;
+    *name = py_name_of(fn);
+    return fp_trace_start(pool);
+}
+
 /* ---- errors, from the module fastpool.errors ---- */
 
 int py_errors_init(PyObject *errors);
@@ -558,6 +584,7 @@ typedef struct py_array_job {
     fp_elementwise work;  /* filled in by the kernel's half of _core.pyx; or, of parallel_for: */
     int (*range)(int64_t begin, int64_t end, void *data);
     void *data;
+    const char *name;     /* the kernel's, interned */
     int64_t *job_ps;      /* the kernel's, which `owners` hold; atomic: see fp_parallel */
 } py_array_job;
 

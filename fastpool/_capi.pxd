@@ -28,6 +28,7 @@ cdef extern from "fp_pool.h":
         uint32_t queue_capacity
         int64_t idle_ns
         int64_t spin_ns
+        bint unmeasured
     ctypedef struct fp_histogram_sum:
         uint64_t sum
         uint64_t max

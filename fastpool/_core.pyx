@@ -42,6 +42,7 @@ ON_FULL = {"block": PY_ON_FULL_BLOCK, "raise": PY_ON_FULL_RAISE, "caller_runs": 
 PRIORITIES = {"high": FP_LANE_HIGH, "normal": FP_LANE_NORMAL, "low": FP_LANE_LOW}
 
 
+@cython.no_gc_clear  # __dealloc__ looks at `base`, and the view's settings borrow the others
 cdef class Core:
     """The C pool behind a Pool, or behind a view of one. Its hot methods, submit and post, are added from _submit.c."""
     cdef py_view view    # first (and no cdef methods), for C reads it there: py_core_object; .core is NULL until _open
@@ -54,7 +55,7 @@ cdef class Core:
             py_pool_destroy(self.view.core)
 
     def _open(self, hooks, uint32_t max_workers, uint32_t min_workers, uint32_t queue_size, str on_full, submit_timeout,
-              job_timeout, idle_timeout):
+              job_timeout, idle_timeout, bint histograms):
         cdef fp_pool_options options
         cdef py_settings settings
         if self.view.core is not NULL:
@@ -69,6 +70,7 @@ cdef class Core:
         options.min_workers = min_workers
         options.queue_capacity = queue_size
         options.spin_ns = py_spin_ns
+        options.unmeasured = not histograms
         self.view.core = py_pool_create(&options, hooks, &settings)
         self.view.settings = settings
 
@@ -332,6 +334,7 @@ include "_arrays.pxi"
 include "_many.pxi"
 include "_gate.pxi"
 include "_jobs.pxi"
+include "_trace.pxi"
 
 
 def deadline_from(timeout):

@@ -279,13 +279,23 @@ static int future_setattro(PyObject *self, PyObject *name, PyObject *value)
 
 /* ---- states ---- */
 
-bool py_future_start(py_future *future)
+static bool start_as(py_future *future, uint32_t flags)
 {
     uint32_t state = fp_load(&future->state, fp_relaxed);
     while ((state & PY_PHASE) == PY_PENDING)
-        if (fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | PY_RUNNING, fp_acquire, fp_relaxed))
+        if (fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | PY_RUNNING | flags, fp_acquire, fp_relaxed))
             return true;
     return false;
+}
+
+bool py_future_start(py_future *future)
+{
+    return start_as(future, 0);
+}
+
+bool py_future_expire(py_future *future)
+{
+    return start_as(future, PY_EXPIRED);
 }
 
 static void wake(py_future *future)
@@ -296,7 +306,7 @@ static void wake(py_future *future)
 static uint32_t ended_state(uint32_t state, int phase)
 {
     uint32_t announcing = state & PY_EXTRAS ? PY_ANNOUNCING : 0;
-    return (state & (PY_EXTRAS | PY_TRACKED)) | (uint32_t)phase | announcing;
+    return (state & (PY_EXTRAS | PY_TRACKED | PY_EXPIRED)) | (uint32_t)phase | announcing;
 }
 
 /* R2 and R3. True when there is something to announce. */

@@ -106,7 +106,9 @@ class Hooks:
         if not log.isEnabledFor(logging.INFO):
             return
         try:
-            log.info("%s, workers=%d", event, workers, extra={**self._fields(worker_id), "event": event, "workers": workers})
+            log.info(
+                "%s, workers=%d", event, workers, extra={**self._fields(worker_id), "event": event, "workers": workers}
+            )
         except Exception:
             sys.excepthook(*sys.exc_info())
 

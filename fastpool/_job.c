@@ -41,10 +41,10 @@ bool py_is_panic(PyObject *exception)
 }
 
 /* Of a failure that no future carries, or no handler expects. */
-static void tell_hooks(py_pool *core, const char *hook, PyObject *fn, PyObject *exception)
+static void tell_hooks(PyObject *hooks, const char *hook, PyObject *fn, PyObject *exception)
 {
     fp_worker *worker = fp_worker_current();
-    PyObject *none = PyObject_CallMethod(core->hooks, hook, "OOi", fn != NULL ? fn : Py_None, exception,
+    PyObject *none = PyObject_CallMethod(hooks, hook, "OOi", fn != NULL ? fn : Py_None, exception,
                                          worker != NULL ? (int)worker->id : -1);
     if (none == NULL) /* the hook logs and swallows what handlers raise; this is out of memory, or the like */
         PyErr_WriteUnraisable(fn);
@@ -56,18 +56,19 @@ void py_note_panic(py_pool *core, PyObject *fn, PyObject *exception)
     if (!py_is_panic(exception))
         return;
     fp_fetch_add(&core->panics, UINT64_C(1), fp_relaxed);
-    tell_hooks(core, "job_panicked", fn, exception);
+    tell_hooks(core->hooks, "job_panicked", fn, exception);
 }
 
 void py_note_failure(py_future *future, PyObject *exception)
 {
     PyObject *fn;
+    py_task *task = py_future_task(future);
     Py_BEGIN_CRITICAL_SECTION(future); /* who runs it may be done with it, and drop it */
     fn = Py_XNewRef(py_future_fn(future));
     Py_END_CRITICAL_SECTION();
     if (future->posted) {
         fp_fetch_add(&future->core->panics, UINT64_C(1), fp_relaxed);
-        tell_hooks(future->core, "job_failed", fn, exception);
+        tell_hooks(task != NULL && task->hooks != NULL ? task->hooks : future->core->hooks, "job_failed", fn, exception);
     } else {
         py_note_panic(future->core, fn, exception);
     }
@@ -168,11 +169,15 @@ static fp_outcome run_started(py_future *future)
     py_task *task = py_future_task(future);
     if (task != NULL && is_too_late(future, task))
         return FP_TIMED_OUT;
+    fp_pool *pool = future->core->pool;
+    const char *name = NULL;
+    uint64_t traced = py_trace_call(pool, fn, &name);
     py_running running = {.running.should_stop = py_running_should_stop, .future = future};
     fp_running_enter(&running.running);
     PyObject *context = task == NULL ? NULL : fp_exchange(&task->context, NULL, fp_acq_rel);
     PyObject *result = call_in(context, fn, args, kwargs, future->arg_count);
     fp_running_leave(&running.running);
+    fp_trace_ran(pool, name, traced, 1);
     Py_XDECREF(context);
     if (py_has_deadline(task) && lost_to_timer(future, &result, task))
         return FP_TIMED_OUT;
@@ -193,7 +198,7 @@ static fp_outcome outcome_of_absent(py_future *future)
     py_task *task = py_future_task(future);
     if (py_future_phase(future) == PY_CANCELLED_AND_NOTIFIED)
         return task != NULL && fp_load(&task->has_run, fp_acquire) ? FP_COUNTED_ELSEWHERE : FP_CANCELLED;
-    return task != NULL && fp_load(&task->unstarted, fp_acquire) ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
+    return fp_load(&future->state, fp_acquire) & PY_EXPIRED ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
 }
 
 static fp_outcome run_python(void *ctx, fp_worker *worker)
@@ -285,9 +290,11 @@ static fp_scalar invoke(py_future *future, fp_worker *worker, int *status)
 {
     py_running running = {.running.should_stop = py_running_should_stop, .future = future};
     PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
+    uint64_t traced = fp_trace_start(future->core->pool);
     fp_running_enter(&running.running);
     fp_scalar result = py_native_run(future, status);
     fp_running_leave(&running.running);
+    fp_trace_ran(future->core->pool, future->code->name, traced, 1);
     if (state != NULL)
         PyEval_RestoreThread(state);
     return result;

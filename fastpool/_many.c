@@ -128,10 +128,12 @@ static void run_block(fp_parallel *parallel, int64_t begin, int64_t end, fp_piec
     py_many *many = many_of(parallel);
     int64_t block = begin >> many->shift;
     uint64_t cancelled = fp_fetch_or(&many->words[block], BLOCK_STARTED, fp_acq_rel); /* B1 */
+    uint64_t traced = fp_trace_start(parallel->pool);
     if (cancelled == 0)
         run_calls(many, begin, end);
     else
         piece->cancelled = run_uncancelled(many, begin, end, cancelled);
+    fp_trace_ran(parallel->pool, py_kernel_name(many->kernel), traced, end - begin - piece->cancelled);
     fp_store(&many->done[block], 1, fp_seq_cst); /* B3 */
     tell(many, block);
 }

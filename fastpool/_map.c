@@ -13,7 +13,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "fp_clock.h"
 #include "fp_running.h"
 
 static PyObject *call_item(py_batch *batch, int64_t index)
@@ -43,9 +42,12 @@ static bool is_late(py_batch *batch)
 static PyObject *call_running(py_batch *batch, int64_t index)
 {
     py_running running = {.running.should_stop = py_running_should_stop, .batch = batch, .index = index};
+    const char *name = NULL;
+    uint64_t traced = py_trace_call(batch->view.core->pool, batch->fn, &name);
     fp_running_enter(&running.running);
     PyObject *value = batch->context != NULL ? call_item_in_context(batch, index) : call_item(batch, index);
     fp_running_leave(&running.running);
+    fp_trace_ran(batch->view.core->pool, name, traced, 1);
     return value;
 }
 
@@ -142,10 +144,8 @@ static fp_outcome run_batch(void *ctx, fp_worker *worker)
                 fp_pool_note(batch->view.core->pool, run_or_leave_out(batch, i), 1);
                 continue;
             }
-            uint64_t started = worker->now_ticks;
             fp_outcome outcome = run_or_leave_out(batch, i);
-            worker->now_ticks = fp_clock_ticks();
-            fp_worker_note(worker, outcome, 1, worker->now_ticks > started ? worker->now_ticks - started : 0);
+            fp_worker_note(worker, outcome, 1, fp_worker_lap(worker));
             fp_worker_pulse(worker);
         }
         if (is_late(batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import queue
 from collections import deque
@@ -9,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from fastpool._core import seconds_until
+from fastpool._core import named_after, seconds_until
 
 if TYPE_CHECKING:
-    from fastpool.pool import Pool
+    from fastpool._submitter import Submitter
 
 Call = tuple[Any, ...]
 Function = Callable[..., Any]
@@ -24,7 +25,7 @@ def _cancel(futures: Iterable[Future[Any]]) -> None:
 
 
 def ordered(
-    pool: Pool, fn: Function, iterables: tuple[Iterable[Any], ...], buffersize: int, deadline_ns: int
+    pool: Submitter, fn: Function, iterables: tuple[Iterable[Any], ...], buffersize: int, deadline_ns: int
 ) -> Iterator[Any]:
     """Results in order; at most `buffersize` jobs submitted and not yet yielded."""
     calls = zip(*iterables, strict=False)
@@ -38,7 +39,7 @@ def ordered(
     return _ordered(pool, fn, calls, window, deadline_ns)
 
 
-def _ordered(pool: Pool, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int) -> Iterator[Any]:
+def _ordered(pool: Submitter, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int) -> Iterator[Any]:
     # A result that has been yielded is the reader's alone: no variable here keeps it.
     cancel = _cancel  # a name of its own: when the interpreter ends, the module's may be gone before this generator
     try:
@@ -59,16 +60,16 @@ def _run_chunk(fn: Function, calls: list[Call]) -> list[Any]:
 class _Stream:
     """The jobs of one imap_unordered: those under way, and those that have ended and were not yet read."""
 
-    def __init__(self, pool: Pool, fn: Function, chunks: Iterator[list[Call]]) -> None:
+    def __init__(self, pool: Submitter, fn: Function, chunks: Iterator[list[Call]]) -> None:
         self.pool = pool
-        self.fn = fn
+        self.run_chunk = named_after(functools.partial(_run_chunk, fn), fn)
         self.chunks = chunks
         self.pending: set[Future[Any]] = set()
         self.ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
 
     def submit_next(self) -> None:
         for chunk in itertools.islice(self.chunks, 1):
-            future = self.pool.submit(_run_chunk, self.fn, chunk)
+            future = self.pool.submit(self.run_chunk, chunk)
             self.pending.add(future)
             future.add_done_callback(self.ended.put)
 
@@ -95,7 +96,7 @@ class _Stream:
 
 
 def unordered(
-    pool: Pool, fn: Function, iterables: tuple[Iterable[Any], ...], chunksize: int, buffersize: int
+    pool: Submitter, fn: Function, iterables: tuple[Iterable[Any], ...], chunksize: int, buffersize: int
 ) -> Iterator[Any]:
     """Results as they come; at most `buffersize` jobs of `chunksize` calls each submitted and not yet yielded."""
     calls = zip(*iterables, strict=False)

@@ -6,8 +6,8 @@
  * future -> exception -> traceback -> frame -> Job would be a cycle.
  *
  * Deadlines   Two may end a job that has one, the thread that runs it and the timer's. T1 who exchanges `claimed` first ends the
- *             future; the other leaves it alone. One that has not started is the timer's by py_future_start, as it is
- *             anyone's. The runner looks at the clock before it starts the job and when it has ended, so a late timer makes no
+ *             future; the other leaves it alone. One that has not started is the timer's by py_future_expire, as it would be
+ *             anyone's by py_future_start. The runner looks at the clock before it starts the job and when it has ended, so a late timer makes no
  *             difference. What the job was called with stays the runner's until it returns: the timer does not touch it,
  *             but for a kernel's scalars, of which the task has a copy.
  * Counting    A timed out job is counted when the queue comes to it, or the job returns: until then it is queued, or runs.
@@ -52,6 +52,7 @@ void py_task_drop(py_task *task)
         return;
     drop_held(&task->context);
     drop_held(&task->watcher);
+    Py_XDECREF(task->hooks);
     if (!fp_pool_is_forked(task->pool))
         fp_pool_release(task->pool);
     free(task);
@@ -89,6 +90,8 @@ int py_task_add(py_future *future, const py_settings *settings)
     if (task == NULL)
         return -1;
     fp_store(&future->task, task, fp_release); /* from here on the future drops it */
+    if (deadline_ns != FP_FOREVER)
+        task->hooks = py_new_ref_to_pass(future->core->hooks);
     fp_store(&task->watcher, Py_XNewRef(settings->watcher), fp_relaxed);
     if (future->kind == PY_KERNEL)
         memcpy(task->scalars, future->scalars, sizeof task->scalars);

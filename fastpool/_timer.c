@@ -14,8 +14,9 @@
 
 static struct {
     fp_timer timer;
-    pthread_mutex_t lock; /* guards the next two */
-    bool made, running;
+    pthread_mutex_t lock; /* guards writing the rest */
+    fp_atomic(bool) running;
+    bool made;
     fp_thread thread;
 } the = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -55,11 +56,11 @@ static void expire(py_future *future)
     if (future->kind == PY_ARRAY || future->kind == PY_CARRIER) {
         if (fp_fetch_or(&task->claimed, IS_DUE, fp_acq_rel) & IS_QUEUED)
             expire_range(future);
-    } else if (py_future_start(future)) {
-        fp_store(&task->unstarted, true, fp_release);
+    } else if (py_future_expire(future)) {
         py_future_time_out(future, false);
-    } else if (py_future_phase(future) == PY_RUNNING && py_task_claim(task))
+    } else if (py_future_phase(future) == PY_RUNNING && py_task_claim(task)) {
         py_future_time_out(future, true);
+    }
 }
 
 static void expire_all(void)
@@ -90,18 +91,25 @@ static void *timer_main(void *unused)
     return NULL;
 }
 
+/* Under the lock, which is never held while waiting for the interpreter. 0, or the errno. */
+static int start_thread(void)
+{
+    if (fp_load(&the.running, fp_relaxed))
+        return 0;
+    if (!the.made)
+        fp_timer_init(&the.timer);
+    the.made = true;
+    int error = fp_thread_start(&the.thread, timer_main, NULL);
+    fp_store(&the.running, error == 0, fp_release);
+    return error;
+}
+
 int py_timer_start(void)
 {
-    int error = 0;
-    pthread_mutex_lock(&the.lock); /* short, and never held while waiting for the interpreter */
-    if (!the.made) {
-        fp_timer_init(&the.timer);
-        the.made = true;
-    }
-    if (!the.running) {
-        error = fp_thread_start(&the.thread, timer_main, NULL);
-        the.running = error == 0;
-    }
+    if (fp_load(&the.running, fp_acquire))
+        return 0;
+    pthread_mutex_lock(&the.lock);
+    int error = start_thread();
     pthread_mutex_unlock(&the.lock);
     if (error == 0)
         return 0;
@@ -127,12 +135,7 @@ void py_timer_disarm(py_future *future)
 
 void py_timer_stop(void)
 {
-    bool running;
-    pthread_mutex_lock(&the.lock);
-    running = the.running;
-    the.running = false;
-    pthread_mutex_unlock(&the.lock);
-    if (!running)
+    if (!fp_exchange(&the.running, false, fp_acq_rel))
         return;
     fp_timer_stop(&the.timer);
     Py_BEGIN_ALLOW_THREADS
@@ -143,5 +146,6 @@ void py_timer_stop(void)
 void py_timer_start_child(void)
 {
     pthread_mutex_init(&the.lock, NULL); /* a thread that is not here may have had it */
-    the.made = the.running = false;
+    the.made = false;
+    fp_store(&the.running, false, fp_relaxed);
 }

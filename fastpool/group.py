@@ -64,7 +64,7 @@ class Group:
         self._timed_out = False
         self._cancelled = False
         self._ended = False
-        self._view = View(submitter, {"watcher": self._failed, "until_ns": self._deadline_ns})
+        self._view = View(submitter, {"watcher": _watcher(self), "until_ns": self._deadline_ns})
 
     # ---- submitting ----
 
@@ -254,6 +254,18 @@ class Group:
             self.cancel()
             raise
         self._leave(error)
+
+
+def _watcher(group: Group) -> Callable[[Future[Any]], None]:
+    """What the jobs hold of their group: not the group itself, which holds the view that makes them, and that the pool."""
+    known = weakref.ref(group)
+
+    def failed(future: Future[Any]) -> None:
+        group = known()
+        if group is not None:
+            group._failed(future)
+
+    return failed
 
 
 def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:

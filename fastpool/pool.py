@@ -15,6 +15,7 @@ from fastpool._hooks import Hooks, JobError
 from fastpool._submitter import ON_FULL, Submitter
 from fastpool.errors import PoolError
 from fastpool.metrics import Metrics
+from fastpool.trace import Trace
 
 __all__ = ["Pool"]
 
@@ -54,6 +55,9 @@ class Pool(Submitter):
         Seconds.
     on_error : callable, optional
         Called with a `JobError`, in the worker, for each failure that no future carries.
+    histograms : bool, optional
+        Measure how long jobs wait and run, for `Metrics.job_duration` and `Metrics.queue_wait`; False: these stay empty, and no
+        job costs a look at the clock.
 
     Raises
     ------
@@ -92,6 +96,7 @@ class Pool(Submitter):
         job_timeout: float | None = None,
         idle_timeout: float = 5.0,
         on_error: Callable[[JobError], Any] | None = None,
+        histograms: bool = True,
     ):
         if max_workers is None:
             max_workers = _core.usable_cpus()
@@ -102,6 +107,7 @@ class Pool(Submitter):
         _arguments.seconds(submit_timeout, "submit_timeout")
         _arguments.seconds(job_timeout, "job_timeout")
         _arguments.seconds(idle_timeout, "idle_timeout")
+        _arguments.boolean(histograms, "histograms")
         if not isinstance(thread_name_prefix, str):
             raise TypeError(f"thread_name_prefix must be a str, not {type(thread_name_prefix).__name__}")
         for value, name in ((initializer, "initializer"), (on_error, "on_error")):
@@ -114,9 +120,9 @@ class Pool(Submitter):
         self._max_workers = most
         self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
         hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
-        self._line = Line(self)
+        self._line = Line(self._thread_name_prefix)
         self._resizing = threading.RLock()  # a signal handler may come while its thread is in it
-        self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout)
+        self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout, histograms)
 
     @property
     def _pool(self) -> Pool:
@@ -138,8 +144,8 @@ class Pool(Submitter):
 
         Notes
         -----
-        Thread safety: from any thread, and from jobs. Growing is at once: workers start, up to the minimum, and further ones for
-        what is queued. Shrinking as workers come free: each leaves after the job, or piece of an array, that it is at.
+        Thread safety: from any thread, and from jobs. Growing is at once: workers start, up to the minimum, and further
+        ones for what is queued. Shrinking as workers come free: each leaves after the job, or piece of an array, that it is at.
         Nothing is lost or runs twice. Blocking: no.
         """
         self._sizes()  # in a forked child refused before the lock, whose holder may not be there
@@ -159,7 +165,7 @@ class Pool(Submitter):
 
         Notes
         -----
-        Maps and arrays pause between two of their jobs, and pieces. A job that waits for another job still runs that one itself.
+        Maps and arrays pause between two of their jobs, and pieces. A job that waits for another still runs that one itself.
         Shutting down ends the pause. Workers of a paused pool sleep.
         """
         self._pause()
@@ -225,6 +231,20 @@ class Pool(Submitter):
     def metrics(self) -> Metrics:
         """A snapshot of the pool's counters and histograms."""
         return Metrics._from_core(self._read_metrics())
+
+    def trace(self, *, events: int = 65536) -> Trace:
+        """The workers' timeline: ``with pool.trace() as trace: ...``, then ``trace.save("trace.json")``, for Perfetto.
+
+        Parameters
+        ----------
+        events : int, optional
+            How many each worker keeps: the latest. At most 4,194,304.
+
+        Notes
+        -----
+        See `Trace`. A pool records one trace at a time.
+        """
+        return Trace(self, self._thread_name_prefix, _arguments.integer(events, "events", 1, _core.TRACE_EVENTS_MOST))
 
     def _not_from_a_job(self, method: str) -> None:
         if self._on_own_worker():

@@ -469,7 +469,7 @@ def test_paused_pools_scale_down_too(make_pool: MakePool) -> None:
     with Held(pool, 4):
         pool.pause()
         queued = pool.submit_many(int, "111")
-    until(lambda: pool.metrics().workers == 1)
+    until(lambda: pool.metrics().workers == 1 and pool.metrics().jobs_processed == 4)
     pool.resize(max_workers=2)
     pool.resize(max_workers=6)
     assert pool.metrics().jobs_processed == 4
