@@ -42,6 +42,7 @@ ON_FULL = {"block": PY_ON_FULL_BLOCK, "raise": PY_ON_FULL_RAISE, "caller_runs": 
 PRIORITIES = {"high": FP_LANE_HIGH, "normal": FP_LANE_NORMAL, "low": FP_LANE_LOW}
 
 
+@cython.no_gc_clear  # __dealloc__ looks at `base`, and the view's settings borrow the others
 cdef class Core:
     """The C pool behind a Pool, or behind a view of one. Its hot methods, submit and post, are added from _submit.c."""
     cdef py_view view    # first (and no cdef methods), for C reads it there: py_core_object; .core is NULL until _open

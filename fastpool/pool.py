@@ -121,7 +121,7 @@ class Pool(Submitter):
         self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
         hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
         self._line = Line(self._thread_name_prefix)
-        self._resizing = threading.Lock()
+        self._resizing = threading.RLock()  # a signal handler may come while its thread is in it
         self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout, histograms)
 
     @property
@@ -148,6 +148,7 @@ class Pool(Submitter):
         ones for what is queued. Shrinking as workers come free: each leaves after the job, or piece of an array, that it is at.
         Nothing is lost or runs twice. Blocking: no.
         """
+        self._sizes()  # in a forked child refused before the lock, whose holder may not be there
         with self._resizing:
             least, most = self._sizes()
             fixed = least == most
