@@ -81,23 +81,33 @@ typedef struct burst_running {
     fp_group *group;
 } burst_running;
 
+static bool is_asked_to_stop(fp_group *group)
+{
+    return fp_load(&group->stop, fp_relaxed) != 0 || fp_load(&group->pool->stop, fp_relaxed) != 0;
+}
+
 static bool should_stop(fp_running *running)
 {
-    fp_group *group = ((burst_running *)running)->group;
-    return fp_load(&group->stop, fp_relaxed) != 0 || fp_load(&group->pool->stop, fp_relaxed) != 0;
+    return is_asked_to_stop(((burst_running *)running)->group);
+}
+
+static fp_outcome end_cancelled(fp_group *group)
+{
+    fp_store(&group->cancelled, true, fp_relaxed);
+    return FP_CANCELLED;
 }
 
 static fp_outcome run_job(fp_group_burst *part, uint32_t i)
 {
     fp_group *group = part->part.group;
     fp_burst_job *job = &part->burst.jobs[i];
-    if (fp_load(&group->stop, fp_relaxed) != 0) {
-        fp_store(&group->cancelled, true, fp_relaxed);
-        return FP_CANCELLED;
-    }
+    if (fp_load(&group->stop, fp_relaxed) != 0)
+        return end_cancelled(group);
     int status = fp_get(&job->function)(fp_get(&job->arg));
     if (status == 0)
         return FP_DONE;
+    if (is_asked_to_stop(group))
+        return end_cancelled(group);
     fp_group_note_failure(group, status, -1);
     return FP_FAILED;
 }

@@ -31,7 +31,7 @@ static void range_ended(fp_parallel *parallel)
     fp_group_range *range = range_of(parallel);
     if (fp_load(&parallel->failed, fp_relaxed))
         fp_group_note_failure(range->part.group, parallel->status, parallel->failed_at);
-    if (fp_load(&parallel->discarded, fp_relaxed) != 0)
+    if (fp_load(&parallel->discarded, fp_relaxed) != 0 || fp_load(&parallel->cut, fp_relaxed) != 0)
         fp_store(&range->part.group->cancelled, true, fp_relaxed);
     fp_part_end(&range->part);
 }

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastpool import _core
-from fastpool.errors import SubmitTimeout
+from fastpool.errors import JobTimeout, SubmitTimeout
 
 if TYPE_CHECKING:
     from fastpool._submitter import Submitter
@@ -38,13 +38,20 @@ class _Waiter:
         self.view = view
         self.call = call
         self.admitted = admitted  # of the event loop: the job's future, or why it was refused
-        self.deadline_ns = view._submit_deadline_ns()
+        self.deadline_ns = min(view._submit_deadline_ns(), view._job_deadline_ns())
         self.number = next(_order)
         self.in_line = True
         self.future: Future[Any] | None = None
 
     def __lt__(self, other: _Waiter) -> bool:
         return (self.deadline_ns, self.number) < (other.deadline_ns, other.number)
+
+
+    def refusal(self) -> SubmitTimeout | JobTimeout:
+        """Why it waits no longer."""
+        if _core.seconds_until(self.view._job_deadline_ns()) == 0:
+            return JobTimeout("the job's deadline passed before there was room for it in the queue")
+        return SubmitTimeout("the queue stayed full for all of submit_timeout")
 
 
 class Line:
@@ -126,7 +133,7 @@ class Line:
             waiter = heapq.heappop(heap)
             if waiter.in_line:
                 waiter.view._count_rejected()
-                self._answer(waiter, SubmitTimeout("the queue stayed full for all of submit_timeout"))
+                self._answer(waiter, waiter.refusal())
 
     def _answer(self, waiter: _Waiter, answer: Future[Any] | BaseException) -> None:
         self._take_out(waiter)
@@ -150,6 +157,16 @@ async def _result_of(admitted: asyncio.Future[Any]) -> Any:
     return await asyncio.wrap_future(await admitted)
 
 
+def _as_of_now(view: Submitter) -> Submitter:
+    """The same for a job that a thread will submit later: its time begins now, and its context is the caller's."""
+    given: dict[str, Any] = {"timeout": None, "until_ns": view._job_deadline_ns()}
+    if view._copies_context():
+        given["context"] = contextvars.copy_context()
+    from fastpool.view import View
+
+    return View(view, given)
+
+
 def run(view: Submitter, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Future[Any]:
     """Submit ``fn(*args, **kwargs)`` now, or as soon as there is room: an asyncio future of its result."""
     loop = asyncio.get_running_loop()
@@ -158,8 +175,7 @@ def run(view: Submitter, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     future = line.submit(view, partial(view._submit_unless_full, fn, *args, **kwargs))
     if future is not None:
         return asyncio.wrap_future(future, loop=loop)
-    if view._copies_context():  # the caller's, not that of the thread which will submit
-        view = view.options(context=contextvars.copy_context())
+    view = _as_of_now(view)
     waiter = _Waiter(view, partial(view._submit_unless_full, fn, *args, **kwargs), loop.create_future())
     task = loop.create_task(_result_of(waiter.admitted))
     line.join(waiter)

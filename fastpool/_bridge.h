@@ -76,6 +76,7 @@ typedef struct py_settings {
     int64_t until_ns;          /* and when it is at the latest: a group's */
     PyObject *context;         /* NULL, True: a copy of the submitter's, or a Context. Borrowed, as is the next */
     PyObject *watcher;         /* NULL, or what is called with each future that fails */
+    bool copies_context;       /* each job runs in a copy of the Context: there are many, and some may be at work together */
 } py_settings;
 
 struct py_future;
@@ -95,6 +96,11 @@ py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, const p
 
 /* Closes the pool, lets go of it, and drops hooks. Workers that still drain keep what they need. */
 void py_pool_destroy(py_pool *core);
+
+/* What keeps `hooks` for a thread that is neither the owner's nor a worker. False: all of those have gone, and so there is no job
+ * that had not ended. Dropped attached. The caller sees to it that `core` itself lives: it has a reference to the pool. */
+bool py_hooks_hold(py_pool *core);
+void py_hooks_drop(py_pool *core);
 
 /* Once, at import. -1 with an exception. */
 int py_host_init(void);
@@ -117,7 +123,8 @@ enum {
     PY_WAITING = 16,   /* a thread sleeps on the word */
     PY_EXTRAS = 32,    /* `extras` exists: who ends the future has to announce it */
     PY_TRACKED = 64,   /* known to the garbage collector */
-    PY_EXPIRED = 128,  /* the timer has taken it before anyone started it; the queue counts it */
+    PY_STOPPING = 128, /* it runs, or has run, and was asked to stop: with PY_CANCELLED_AND_NOTIFIED, it ended so by itself */
+    PY_UNSTARTED = 256, /* RUNNING, and then ended, by the timer only: it had not started */
 };
 
 /* What a future's job is made of. It stays for the future's life. */
@@ -188,8 +195,9 @@ static inline int py_future_phase(py_future *future)
     return (int)(state & PY_PHASE);
 }
 
-/* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. */
+/* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. The second: for the timer, which only ends it. */
 bool py_future_start(py_future *future);
+bool py_future_start_to_end(py_future *future);
 
 /* The same of the timer, which will end it. In one step, for the queue may come to it just then, and has to know. */
 bool py_future_expire(py_future *future);
@@ -289,15 +297,13 @@ void py_reap(py_pool *core);
 
 typedef struct py_task {
     fp_atomic(uint32_t) references; /* the future's, and one for each Job object */
-    fp_atomic(uint32_t) stop;       /* somebody wants the job to stop */
-    fp_atomic(uint32_t) claimed;    /* jobs with a deadline: who sets it ends the future, the runner or the timer */
-    fp_atomic(bool) has_run;        /* it ended as cancelled, and had run: whoever ran it counts it */
+    fp_atomic(uint32_t) stop;       /* somebody wants the job to stop: PY_STOPPING, for Job objects */
+    fp_atomic(uint32_t) marks;      /* jobs with a deadline: below; of ranges, see _timer.c */
     int64_t deadline_ns;            /* FP_FOREVER: none */
     uint64_t id;
     fp_timer_entry timer;
     py_future *future;              /* borrowed; followed only while `timer` is armed */
     fp_pool *pool;                  /* held */
-    PyObject *hooks;                /* the pool's, owned: its last worker may have gone when the timer tells them; or NULL */
     fp_atomic(PyObject *) context;  /* owned; what the call runs in, or NULL */
     fp_atomic(PyObject *) watcher;  /* owned; called with the future if it fails, or NULL */
     fp_scalar scalars[FP_MOST_SCALARS]; /* PY_KERNEL: the arguments, for the timer may overwrite those in the future */
@@ -340,14 +346,32 @@ static inline bool py_task_was_stopped(py_task *task)
     return fp_load(&task->pool->stop, fp_relaxed) != 0 || fp_load(&task->stop, fp_relaxed) != 0;
 }
 
+enum {
+    PY_TASK_CLAIMED = 1, /* who sets it ends the future: the runner or the timer */
+    PY_TASK_ENDED = 2,   /* the timer has ended it */
+    PY_TASK_LEFT = 4,    /* it has lost to the timer, and no longer runs, or is no longer queued */
+};
+
 /* True once: the caller ends the future. */
 static inline bool py_task_claim(py_task *task)
 {
-    return fp_exchange(&task->claimed, 1, fp_acq_rel) == 0;
+    return (fp_fetch_or(&task->marks, (uint32_t)PY_TASK_CLAIMED, fp_acq_rel) & PY_TASK_CLAIMED) == 0;
 }
 
-/* Asks a running job to stop: current_job().cancelled. Attached. */
+/* PY_TASK_ENDED or _LEFT of a job that the timer ends. True: the other had come before, and the caller counts the job. */
+static inline bool py_task_is_over(py_task *task, uint32_t mark)
+{
+    return (fp_fetch_or(&task->marks, mark, fp_acq_rel) & (PY_TASK_ENDED | PY_TASK_LEFT)) != 0;
+}
+
+/* Asks a running job to stop: current_job().cancelled. */
 void py_future_ask_to_stop(py_future *future);
+
+/* Of a job that runs on this thread. */
+static inline bool py_future_was_stopped(py_future *future)
+{
+    return (fp_load(&future->state, fp_relaxed) & PY_STOPPING) || fp_load(&future->core->pool->stop, fp_relaxed) != 0;
+}
 
 /* The deadline has come. Attached; the caller has claimed the task. */
 void py_future_time_out(py_future *future, bool had_started);
@@ -368,9 +392,14 @@ typedef struct py_running {
     py_future *future;      /* or */
     struct py_batch *batch; /* and which call of it */
     int64_t index;
+    bool keeps_future;      /* of a job with a deadline: the timer does not end it, see py_running_keep */
 } py_running;
 
 bool py_running_should_stop(fp_running *running);
+
+/* The job that runs on this thread writes to what its future will give: so that is not to end while it runs, even where the deadline
+ * passes. False: it has ended. -1, with an exception, outside of jobs. */
+int py_running_keep(void);
 
 /* The task of what runs on this thread, made if there is none, and what else a Job is told. NULL: nothing of Python's runs, or, with
  * an exception, there is no memory. */
@@ -394,8 +423,8 @@ void py_timer_queued(py_future *future);
 /* The queue has done with the future's record, and is about to drop its reference. Attached or not. */
 void py_timer_disarm(py_future *future);
 
-/* The interpreter ends: no pool has a job any more. */
-void py_timer_stop(void);
+/* The interpreter ends: no pool has a job any more, nor will. -1 with an exception when interrupted. */
+int py_timer_stop(void);
 
 /* In the child of a fork, whose timer thread has stayed behind. */
 void py_timer_start_child(void);
@@ -551,6 +580,7 @@ typedef struct py_batch {
     int64_t deadline_ns;               /* of each call; FP_FOREVER: none */
     PyObject *context;                 /* borrowed: each call runs in a copy of it; NULL: none */
     fp_atomic(py_task *) task;         /* made by current_job(), for all calls together */
+    fp_atomic(uint32_t) stop;          /* calls that run are asked to stop */
     uint64_t first_id;                 /* of the calls */
 } py_batch;
 
@@ -571,8 +601,11 @@ int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns);
 int py_batch_done(py_batch *batch, int64_t index);
 int py_batch_reason(py_batch *batch);
 
-/* Lets no further call start, and counts those as cancelled. */
+/* Lets no further call start, and counts those as cancelled; asks those that run to stop. */
 void py_batch_cancel_counted(py_batch *batch);
+
+/* Of a call that runs. */
+bool py_batch_should_stop(py_batch *batch);
 
 /* ---- arrays (_array.c) ---- */
 

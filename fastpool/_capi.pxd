@@ -86,6 +86,7 @@ cdef extern from "_bridge.h":
         int64_t until_ns
         PyObject *context
         PyObject *watcher
+        bint copies_context
     ctypedef struct py_view:
         py_pool *core
         py_settings settings
@@ -93,10 +94,9 @@ cdef extern from "_bridge.h":
         pass
     ctypedef struct py_task:
         fp_pool *pool
-    ctypedef struct fp_running:
-        pass
     ctypedef struct py_batch:
         int64_t deadline_ns
+    bint py_running_keep() except -1
     py_task *py_running_task(int64_t *deadline_ns, uint64_t *job_id) except? NULL
     void py_task_retain(py_task *task) noexcept
     void py_task_drop(py_task *task) noexcept
@@ -118,6 +118,7 @@ cdef extern from "_bridge.h":
     int64_t py_slice_until(int64_t deadline_ns) noexcept nogil
     int py_duration_from(object timeout, const char *name, int64_t *duration_ns) except -1
     py_pool *py_pool_create(const fp_pool_options *options, object hooks, const py_settings *settings) except NULL
+    int64_t py_settings_deadline(const py_settings *settings) noexcept
     void py_count_rejected(py_pool *core) noexcept
     void py_pool_destroy(py_pool *core) noexcept
     int py_pools_drain_all() except -1

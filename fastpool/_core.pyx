@@ -46,12 +46,13 @@ PRIORITIES = {"high": FP_LANE_HIGH, "normal": FP_LANE_NORMAL, "low": FP_LANE_LOW
 cdef class Core:
     """The C pool behind a Pool, or behind a view of one. Its hot methods, submit and post, are added from _submit.c."""
     cdef py_view view    # first (and no cdef methods), for C reads it there: py_core_object; .core is NULL until _open
+    cdef bint owns       # the pool: it is no view. `base` does not tell when the garbage collector has cleared it
     cdef object base     # of a view: what it is a view of, which holds the pool
     cdef object context  # what the view's settings borrow
     cdef object watcher
 
     def __dealloc__(self):
-        if self.base is None and self.view.core is not NULL:
+        if self.owns:
             py_pool_destroy(self.view.core)
 
     def _open(self, hooks, uint32_t max_workers, uint32_t min_workers, uint32_t queue_size, str on_full, submit_timeout,
@@ -62,7 +63,7 @@ cdef class Core:
             raise _errors.PoolError("the pool was initialised before")
         settings.on_full, settings.lane = ON_FULL[on_full], FP_LANE_NORMAL
         settings.until_ns = FP_FOREVER
-        settings.context, settings.watcher = NULL, NULL
+        settings.context, settings.watcher, settings.copies_context = NULL, NULL, False
         py_duration_from(submit_timeout, b"submit_timeout", &settings.submit_timeout_ns)
         py_duration_from(job_timeout, b"job_timeout", &settings.timeout_ns)
         py_duration_from(idle_timeout, b"idle_timeout", &options.idle_ns)
@@ -72,6 +73,7 @@ cdef class Core:
         options.spin_ns = py_spin_ns
         options.unmeasured = not histograms
         self.view.core = py_pool_create(&options, hooks, &settings)
+        self.owns = True
         self.view.settings = settings
 
     def _derive(self, Core base, dict options):
@@ -93,6 +95,8 @@ cdef class Core:
             py_duration_from(options["submit_timeout"], b"submit_timeout", &settings.submit_timeout_ns)
         if "timeout" in options:
             py_duration_from(options["timeout"], b"timeout", &settings.timeout_ns)
+        if "copies_context" in options:
+            settings.copies_context = options["copies_context"]
         if "until_ns" in options:
             deadline_ns = options["until_ns"]
             settings.until_ns = min(settings.until_ns, deadline_ns)
@@ -160,8 +164,16 @@ cdef class Core:
     def _count_rejected(self):
         py_count_rejected(self.view.core)
 
+    def _job_deadline_ns(self):
+        """When a job has to have ended that is submitted now."""
+        return py_settings_deadline(&self.view.settings)
+
     def _copies_context(self):
         return self.context is True
+
+    def _has_context(self):
+        """One that jobs run in, and not at the same time."""
+        return self.context is not None and self.context is not True
 
     def _wait_ended(self, timeout):
         """True when all workers have ended within `timeout` seconds."""

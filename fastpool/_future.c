@@ -283,19 +283,19 @@ static bool start_as(py_future *future, uint32_t flags)
 {
     uint32_t state = fp_load(&future->state, fp_relaxed);
     while ((state & PY_PHASE) == PY_PENDING)
-        if (fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | PY_RUNNING | flags, fp_acquire, fp_relaxed))
+        if (fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | flags, fp_acquire, fp_relaxed))
             return true;
     return false;
 }
 
 bool py_future_start(py_future *future)
 {
-    return start_as(future, 0);
+    return start_as(future, PY_RUNNING);
 }
 
-bool py_future_expire(py_future *future)
+bool py_future_start_to_end(py_future *future)
 {
-    return start_as(future, PY_EXPIRED);
+    return start_as(future, PY_RUNNING | PY_UNSTARTED);
 }
 
 static void wake(py_future *future)
@@ -306,7 +306,7 @@ static void wake(py_future *future)
 static uint32_t ended_state(uint32_t state, int phase)
 {
     uint32_t announcing = state & PY_EXTRAS ? PY_ANNOUNCING : 0;
-    return (state & (PY_EXTRAS | PY_TRACKED | PY_EXPIRED)) | (uint32_t)phase | announcing;
+    return (state & (PY_EXTRAS | PY_TRACKED | PY_STOPPING | PY_UNSTARTED)) | (uint32_t)phase | announcing;
 }
 
 /* R2 and R3. True when there is something to announce. */
@@ -713,7 +713,7 @@ static PyObject *future_cancel(PyObject *self, PyObject *unused)
         return PyObject_CallOneArg(standard_cancel, self);
     if (py_future_cancel(future) || py_future_phase(future) >= PY_CANCELLED || stop_array(future))
         Py_RETURN_TRUE;
-    if (py_future_phase(future) == PY_RUNNING && (future->kind == PY_CALLABLE || future->kind == PY_KERNEL))
+    if (future->kind == PY_CALLABLE || future->kind == PY_KERNEL)
         py_future_ask_to_stop(future);
     Py_RETURN_FALSE;
 }

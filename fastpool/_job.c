@@ -62,13 +62,12 @@ void py_note_panic(py_pool *core, PyObject *fn, PyObject *exception)
 void py_note_failure(py_future *future, PyObject *exception)
 {
     PyObject *fn;
-    py_task *task = py_future_task(future);
     Py_BEGIN_CRITICAL_SECTION(future); /* who runs it may be done with it, and drop it */
     fn = Py_XNewRef(py_future_fn(future));
     Py_END_CRITICAL_SECTION();
     if (future->posted) {
         fp_fetch_add(&future->core->panics, UINT64_C(1), fp_relaxed);
-        tell_hooks(task != NULL && task->hooks != NULL ? task->hooks : future->core->hooks, "job_failed", fn, exception);
+        tell_hooks(future->core->hooks, "job_failed", fn, exception);
     } else {
         py_note_panic(future->core, fn, exception);
     }
@@ -97,25 +96,24 @@ static PyObject *call_in(PyObject *context, PyObject *fn, PyObject *args, PyObje
 }
 
 /* The job ends as it was asked to. */
-static fp_outcome end_stopped(py_future *future, py_task *task)
+static fp_outcome end_stopped(py_future *future)
 {
-    fp_store(&task->has_run, true, fp_release);
+    fp_fetch_or(&future->state, (uint32_t)PY_STOPPING, fp_relaxed); /* it may have been the pool that was asked */
     py_future_drop_call(future);
     py_future_complete(future, PY_CANCELLED_AND_NOTIFIED, NULL);
     return FP_CANCELLED;
 }
 
 /* The job has raised, and this thread ends it. */
-static fp_outcome end_raised(py_future *future, py_task *task)
+static fp_outcome end_raised(py_future *future, bool was_late)
 {
     PyObject *exception = py_take_exception();
-    if (task != NULL && py_task_was_stopped(task) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
+    if (!was_late && py_future_was_stopped(future) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
         Py_DECREF(exception);
-        return end_stopped(future, task);
+        return end_stopped(future);
     }
-    fp_outcome outcome = py_has_deadline(task) && py_task_is_late(task) ? FP_TIMED_OUT : FP_FAILED;
     fail(future, exception);
-    return outcome;
+    return was_late ? FP_TIMED_OUT : FP_FAILED;
 }
 
 /* Its time was over when the job returned: whatever it returned or raised becomes JobTimeout. */
@@ -136,30 +134,28 @@ static void *late(PyObject *result)
     return NULL;
 }
 
-/* Of a job with a deadline: true when the timer has ended it. */
-static bool lost_to_timer(py_future *future, PyObject **result, py_task *task)
+/* The timer ends the job, or has ended it. */
+static fp_outcome outcome_of_lost(py_task *task)
 {
-    if (!py_task_claim(task)) { /* T1 */
-        Py_CLEAR(*result);
-        PyErr_Clear();
-        py_future_drop_call(future);
-        return true;
-    }
-    if (py_task_is_late(task))
-        *result = late(*result);
-    return false;
+    return py_task_is_over(task, PY_TASK_LEFT) ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
+}
+
+/* The same, of one that was started: what it was called with, and came to, goes. */
+static fp_outcome lose(py_future *future, PyObject *result, py_task *task)
+{
+    Py_XDECREF(result);
+    PyErr_Clear();
+    py_future_drop_call(future);
+    return outcome_of_lost(task);
 }
 
 /* A started job whose deadline has passed does not run: it ends. */
-static bool is_too_late(py_future *future, py_task *task)
+static fp_outcome end_too_late(py_future *future, py_task *task)
 {
-    if (!py_has_deadline(task) || !py_task_is_late(task))
-        return false;
-    if (py_task_claim(task))
-        py_future_time_out(future, false);
-    else
-        py_future_drop_call(future);
-    return true;
+    if (!py_task_claim(task)) /* T1 */
+        return lose(future, NULL, task);
+    py_future_time_out(future, false);
+    return FP_TIMED_OUT;
 }
 
 /* Runs a future that is this thread's (py_future_start). */
@@ -167,8 +163,9 @@ static fp_outcome run_started(py_future *future)
 {
     PyObject *fn = future->fn, *args = future->args, *kwargs = future->kwargs;
     py_task *task = py_future_task(future);
-    if (task != NULL && is_too_late(future, task))
-        return FP_TIMED_OUT;
+    bool is_timed = py_has_deadline(task);
+    if (is_timed && py_task_is_late(task))
+        return end_too_late(future, task);
     fp_pool *pool = future->core->pool;
     const char *name = NULL;
     uint64_t traced = py_trace_call(pool, fn, &name);
@@ -179,10 +176,13 @@ static fp_outcome run_started(py_future *future)
     fp_running_leave(&running.running);
     fp_trace_ran(pool, name, traced, 1);
     Py_XDECREF(context);
-    if (py_has_deadline(task) && lost_to_timer(future, &result, task))
-        return FP_TIMED_OUT;
+    if (is_timed && !running.keeps_future && !py_task_claim(task)) /* T1 */
+        return lose(future, result, task);
+    bool was_late = is_timed && py_task_is_late(task);
+    if (was_late)
+        result = late(result);
     if (result == NULL)
-        return end_raised(future, py_future_task(future)); /* which may have come meanwhile */
+        return end_raised(future, was_late);
     future->fn = future->args = future->kwargs = NULL;
     py_future_complete(future, PY_FINISHED, py_ref_to_pass(result));
     /* After the end is known, for the arguments' destructors may take their time. */
@@ -195,10 +195,10 @@ static fp_outcome run_started(py_future *future)
 /* A job that never ran ends as cancelled, or at its deadline; one that was helped along has been counted by the helper. */
 static fp_outcome outcome_of_absent(py_future *future)
 {
-    py_task *task = py_future_task(future);
-    if (py_future_phase(future) == PY_CANCELLED_AND_NOTIFIED)
-        return task != NULL && fp_load(&task->has_run, fp_acquire) ? FP_COUNTED_ELSEWHERE : FP_CANCELLED;
-    return fp_load(&future->state, fp_acquire) & PY_EXPIRED ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
+    uint32_t state = fp_load(&future->state, fp_acquire);
+    if ((state & PY_PHASE) == PY_CANCELLED_AND_NOTIFIED)
+        return state & PY_STOPPING ? FP_COUNTED_ELSEWHERE : FP_CANCELLED;
+    return state & PY_UNSTARTED ? outcome_of_lost(py_future_task(future)) : FP_COUNTED_ELSEWHERE;
 }
 
 static fp_outcome run_python(void *ctx, fp_worker *worker)
@@ -211,18 +211,26 @@ static fp_outcome run_python(void *ctx, fp_worker *worker)
     return outcome;
 }
 
+/* A started job that does not run, for the pool is broken. */
+static fp_outcome end_broken(py_future *future, py_task *task)
+{
+    if (py_has_deadline(task) && !py_task_claim(task)) /* T1 */
+        return lose(future, NULL, task);
+    py_future_drop_call(future);
+    future->args = NULL; /* no traceback; a kernel's scalars were there */
+    PyErr_SetString(py_errors_broken, "the pool's initializer failed; the job was not run");
+    py_future_complete(future, PY_FAILED, py_take_exception());
+    return FP_CANCELLED;
+}
+
 static int64_t discard(void *ctx, fp_discard_reason reason)
 {
     py_future *future = ctx;
     fp_outcome outcome = FP_CANCELLED;
-    if (reason == FP_DISCARD_BROKEN && py_future_start(future)) {
-        py_future_drop_call(future);
-        future->args = NULL; /* no traceback; a kernel's scalars were there */
-        PyErr_SetString(py_errors_broken, "the pool's initializer failed; the job was not run");
-        py_future_complete(future, PY_FAILED, py_take_exception());
-    } else if (!py_future_cancel(future)) {
+    if (reason == FP_DISCARD_BROKEN && py_future_start(future))
+        outcome = end_broken(future, py_future_task(future));
+    else if (!py_future_cancel(future))
         outcome = outcome_of_absent(future);
-    }
     if (outcome == FP_TIMED_OUT)
         fp_pool_note(future->core->pool, FP_TIMED_OUT, 1);
     py_timer_disarm(future);
@@ -307,14 +315,14 @@ static PyObject *native_error(int status)
 }
 
 /* Ends a future whose kernel has not returned in time, or not 0. Attached; this thread has claimed it. */
-static fp_outcome end_native(py_future *future, py_task *task, int status, bool has_run)
+static fp_outcome end_native(py_future *future, int status, bool was_late, bool has_run)
 {
-    if (py_has_deadline(task) && py_task_is_late(task)) {
+    if (was_late) {
         py_future_time_out(future, has_run);
         return FP_TIMED_OUT;
     }
-    if (task != NULL && py_task_was_stopped(task))
-        return end_stopped(future, task);
+    if (py_future_was_stopped(future))
+        return end_stopped(future);
     fail(future, native_error(status));
     return FP_FAILED;
 }
@@ -328,8 +336,8 @@ static fp_outcome run_kernel(py_future *future, fp_worker *worker)
     bool is_timed = py_has_deadline(task), too_late = is_timed && py_task_is_late(task);
     fp_scalar result = too_late ? (fp_scalar){0} : invoke(future, worker, &status);
     if (is_timed && !py_task_claim(task)) /* T1 */
-        return FP_TIMED_OUT;
-    bool bad = status != 0 || (is_timed && py_task_is_late(task));
+        return outcome_of_lost(task);
+    bool was_late = is_timed && py_task_is_late(task), bad = was_late || status != 0;
     if (!bad) {
         future->scalars[0] = result;
         if (!py_future_complete_native(future, PY_FINISHED))
@@ -337,7 +345,7 @@ static fp_outcome run_kernel(py_future *future, fp_worker *worker)
     }
     py_tie tie = py_attach_now();
     if (bad)
-        outcome = end_native(future, py_future_task(future), status, !too_late);
+        outcome = end_native(future, status, was_late, !too_late);
     else
         py_future_announce(future);
     py_detach_again(tie);

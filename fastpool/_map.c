@@ -39,6 +39,16 @@ static bool is_late(py_batch *batch)
     return batch->deadline_ns != FP_FOREVER && fp_os_now_ns() >= batch->deadline_ns;
 }
 
+static bool was_stopped(py_batch *batch)
+{
+    return fp_load(&batch->stop, fp_relaxed) != 0 || fp_load(&batch->view.core->pool->stop, fp_relaxed) != 0;
+}
+
+bool py_batch_should_stop(py_batch *batch)
+{
+    return was_stopped(batch) || is_late(batch);
+}
+
 static PyObject *call_running(py_batch *batch, int64_t index)
 {
     py_running running = {.running.should_stop = py_running_should_stop, .batch = batch, .index = index};
@@ -54,14 +64,13 @@ static PyObject *call_running(py_batch *batch, int64_t index)
 /* What a call came to that did not return in time, or raised; and how it counts. */
 static PyObject *failure_of(py_batch *batch, PyObject *value, fp_outcome *outcome)
 {
-    py_task *task = fp_load(&batch->task, fp_acquire);
     PyObject *exception = value == NULL ? py_take_exception() : NULL;
     Py_XDECREF(value);
     *outcome = FP_FAILED;
     if (is_late(batch)) {
         *outcome = FP_TIMED_OUT;
         Py_XSETREF(exception, py_job_timeout(true));
-    } else if (task != NULL && py_task_was_stopped(task) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
+    } else if (was_stopped(batch) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
         *outcome = FP_CANCELLED;
     } else {
         py_note_panic(batch->view.core, batch->fn, exception);
@@ -232,10 +241,11 @@ int py_batch_reason(py_batch *batch)
 
 void py_batch_cancel_counted(py_batch *batch)
 {
-    py_task *task = fp_load(&batch->task, fp_acquire);
     cancel_counted(batch, is_late(batch) ? FP_DISCARD_TIMED_OUT : FP_DISCARD_CANCELLED);
+    fp_exchange(&batch->stop, 1, fp_acq_rel); /* O1 */
+    py_task *task = fp_load(&batch->task, fp_acquire);
     if (task != NULL)
-        fp_store(&task->stop, 1, fp_release);
+        fp_store(&task->stop, 1, fp_release); /* O2 */
 }
 
 py_batch *py_batch_new(const py_view *view, PyObject *owner, PyObject *fn, PyObject *items, int star, PyObject *results,

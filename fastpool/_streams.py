@@ -28,6 +28,7 @@ def ordered(
     pool: Submitter, fn: Function, iterables: tuple[Iterable[Any], ...], buffersize: int, deadline_ns: int
 ) -> Iterator[Any]:
     """Results in order; at most `buffersize` jobs submitted and not yet yielded."""
+    pool = pool._for_many()
     calls = zip(*iterables, strict=False)
     window: deque[Any] = deque()
     try:
@@ -99,6 +100,7 @@ def unordered(
     pool: Submitter, fn: Function, iterables: tuple[Iterable[Any], ...], chunksize: int, buffersize: int
 ) -> Iterator[Any]:
     """Results as they come; at most `buffersize` jobs of `chunksize` calls each submitted and not yet yielded."""
+    pool = pool._for_many()
     calls = zip(*iterables, strict=False)
     stream = _Stream(pool, fn, iter(lambda: list(itertools.islice(calls, chunksize)), []))
     try:

@@ -363,6 +363,14 @@ class Submitter(_core.Core, Executor):
 
         return View(self, given)
 
+    def _for_many(self) -> Submitter:
+        """For jobs that one call submits one after the other: each gets a copy of the context, as in `submit_many`."""
+        if not self._has_context():
+            return self
+        from fastpool.view import View
+
+        return View(self, {"copies_context": True})
+
     def group(self, *, timeout: float | None = None, on_error: str = "cancel") -> Group:
         """Jobs that end together: ``with pool.group() as g: g.submit(...)`` leaves when all of them are done.
 

@@ -233,7 +233,13 @@ class _Work:
                 return self._queue(pool, gate)
             except (PoolOverloaded, PoolShutdown):
                 pass
-        return map(self._compute, range(self.chunks))
+        return map(self._compute_in_job, range(self.chunks))
+
+    def _compute_in_job(self, index: int) -> int:
+        job = _core.current_job()
+        if job is not None:
+            job.check()
+        return self._compute(index)
 
     def run(self, pool: Submitter, bar: Bar) -> None:
         """From any thread: has the chunks computed by the pool. However this ends, nobody writes to `out` after it."""
@@ -242,9 +248,13 @@ class _Work:
                 bar.advance(elements or 0)
 
     def run_in_job(self, pool: Submitter) -> Any:
-        """As a job, which helps with its chunks while it waits for them."""
+        """As a job, which helps with its chunks while it waits for them. Its deadline is theirs."""
+        from fastpool.view import View
+
+        _core.keep_future()
+        view = View(pool, {"timeout": None, "until_ns": _core.current_deadline_ns()})
         with Gate() as gate:
-            for _ in self._queue_from_job(pool, gate):
+            for _ in self._queue_from_job(view, gate):
                 pass
         self.errors.warn(self.ufunc, stacklevel=2)
         return self.out

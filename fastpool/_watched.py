@@ -16,6 +16,10 @@ __all__ = ["Watched", "Watchlist"]
 # Seconds after which a pool that is still being read counts as there. A reading takes microseconds, if the thread may run.
 _READING = 1.0
 
+# And one that nobody reads. Without the GIL an object outlives its last reference for as long as it takes the thread that
+# made it to hear of that.
+_LETTING_GO = 0.02
+
 
 class Watched:
     """One pool under the name that an exporter gives it."""
@@ -46,10 +50,13 @@ class Watched:
 
     def is_gone(self) -> bool:
         """Whether there is nothing to read, and will not be once those who are reading let go of the pool."""
-        deadline = time.monotonic() + _READING
-        while self._readers and time.monotonic() < deadline:
+        start = time.monotonic()
+        while self.metrics() is not None:
+            waited = time.monotonic() - start
+            if waited > (_READING if self._readers else _LETTING_GO):
+                return False
             time.sleep(1e-4)
-        return self.metrics() is None
+        return True
 
     def rising(self, key: str, values: Sequence[float]) -> Sequence[float]:
         """`values`, but none lower than it was in an earlier call with this `key`.
@@ -79,7 +86,7 @@ class Watchlist:
             for other in list(self._watched.values()):
                 same_pool, same_name = other.pool() is pool, other.name == watched.name
                 # In a forked child the parent's pools are as good as gone: the child's may have their names.
-                if other.pool() is None or ((same_pool or same_name) and other.is_gone()):
+                if other.pool() is None or (same_name and not same_pool and other.is_gone()):
                     del self._watched[other.name]
                 elif same_pool and same_name:
                     return other
