@@ -567,7 +567,7 @@ void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics)
     metrics->submitted = count_submitted(pool);
     fp_mutex_unlock(&pool->lock);
     metrics->workers = fp_load(&pool->live, fp_relaxed);
-    metrics->queue_depth = fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow);
+    metrics->queue_depth = fp_pool_queued(pool);
     metrics->queue_capacity = pool->options.queue_capacity;
     metrics->rejected = fp_load(&pool->rejected, fp_relaxed);
 }

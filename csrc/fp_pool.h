@@ -246,6 +246,12 @@ static inline bool fp_pool_is_paused(fp_pool *pool)
     return (fp_load(&pool->unsettled, fp_seq_cst) & FP_PAUSED) && fp_load(&pool->state, fp_seq_cst) == FP_POOL_OPEN;
 }
 
+/* Records that are queued; a range is one. */
+static inline uint64_t fp_pool_queued(fp_pool *pool)
+{
+    return fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow);
+}
+
 /* What a submit would come to, were there room: FP_SUBMIT_OK, _CLOSED, _BROKEN or _FORKED. */
 fp_submit_result fp_pool_look(fp_pool *pool);
 

@@ -59,7 +59,7 @@ class Line:
 
     def __init__(self, pool_name: str) -> None:
         self._pool_name = pool_name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # submitting may run callbacks and destructors, which submit in their turn
         self._waiters: deque[_Waiter] = deque()
         self._by_deadline: list[_Waiter] = []  # a heap of those that have one
         self._length = 0
@@ -170,6 +170,7 @@ def _as_of_now(view: Submitter) -> Submitter:
 def run(view: Submitter, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Future[Any]:
     """Submit ``fn(*args, **kwargs)`` now, or as soon as there is room: an asyncio future of its result."""
     loop = asyncio.get_running_loop()
+    view._on_own_worker()  # refused in a forked child before the lock, whose holder may not be there
     line = view._pool._line
     future = line.submit(view, partial(view._submit_unless_full, fn, *args, **kwargs))
     if future is not None:

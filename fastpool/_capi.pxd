@@ -47,6 +47,8 @@ cdef extern from "fp_pool.h":
     bint fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why) noexcept nogil
     bint fp_pool_is_idle(fp_pool *pool) noexcept nogil
     bint fp_pool_is_forked(fp_pool *pool) noexcept nogil
+    bint fp_pool_is_paused(fp_pool *pool) noexcept nogil
+    uint64_t fp_pool_queued(fp_pool *pool) noexcept nogil
     bint fp_pool_discard_oldest(fp_pool *pool) noexcept
     fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns) noexcept nogil
     fp_wait_result fp_pool_wait_idle(fp_pool *pool, int64_t deadline_ns) noexcept nogil

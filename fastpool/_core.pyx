@@ -136,6 +136,15 @@ cdef class Core:
         """Running jobs see that they are cancelled."""
         py_pool_ask_to_stop(pool_of(self))
 
+    def _discard_paused(self):
+        """Discards what is queued by now in a paused pool: closing it ends the pause, and workers would start it."""
+        cdef fp_pool *pool = pool_of(self)
+        cdef uint64_t left
+        if fp_pool_is_paused(pool):
+            left = fp_pool_queued(pool)
+            while left > 0 and fp_pool_discard_oldest(pool):
+                left -= 1
+
     def _discard_queued(self):
         cdef fp_pool *pool = pool_of(self)
         while fp_pool_discard_oldest(pool):

@@ -291,7 +291,8 @@ static void worker_stop(void *arg, fp_worker *worker)
     PyEval_RestoreThread(mine.state);
     py_flush_reaped(core);
     py_reap(core);
-    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "ii", (int)worker->id, (int)worker->unneeded);
+    int unneeded = worker->unneeded && fp_pool_is_open(worker->pool); /* at a shutdown all leave for that */
+    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "ii", (int)worker->id, unneeded);
     if (none == NULL)
         PyErr_WriteUnraisable(core->hooks);
     Py_XDECREF(none);

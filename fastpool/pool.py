@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import threading
@@ -217,6 +218,8 @@ class Pool(Submitter):
         _arguments.seconds(timeout, "timeout")
         if wait:
             self._not_from_a_job("shutdown(wait=True)")
+        if cancel_futures:
+            self._discard_paused()
         self._close()
         if cancel_futures:
             self._discard_queued()
@@ -258,11 +261,16 @@ class Pool(Submitter):
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
+        def tell() -> None:
+            if not ended.done():  # or the task was cancelled
+                ended.set_result(None)
+
         def wait() -> None:
             try:
                 self.shutdown()
             finally:
-                loop.call_soon_threadsafe(ended.set_result, None)
+                with contextlib.suppress(RuntimeError):  # the loop was closed
+                    loop.call_soon_threadsafe(tell)
 
         threading.Thread(target=wait, name=f"{self._thread_name_prefix}-shutdown").start()
         await ended
