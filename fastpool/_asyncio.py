@@ -66,7 +66,9 @@ class Line:
         self._thread: threading.Thread | None = None
 
     def submit(self, view: Submitter, call: Callable[[], Future[Any] | None]) -> Future[Any] | None:
-        """At once, if nobody is before; None: there is no room."""
+        """At once, if nobody is before, or it would not wait anyway; None: there is no room."""
+        if not view._waits_for_room():
+            return call()
         with self._lock:
             return call() if self._length == 0 else None
 

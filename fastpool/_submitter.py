@@ -283,7 +283,7 @@ class Submitter(_core.Core, Executor):
         Notes
         -----
         Blocking: never; nor does ``on_full="caller_runs"`` run the job on the event loop's thread: it waits for room. Jobs of
-        one event loop start in the order of their submits.
+        one event loop start in the order of their submits, but for those which do not wait for room while others do.
 
         Examples
         --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import queue
 import threading
@@ -310,3 +311,20 @@ def test_a_full_queue_wakes_a_submitter_as_soon_as_a_job_is_taken(make_pool: Mak
         assert not future.done()
         go.set()
     assert future.result(WAIT) == 0
+
+
+def test_run_refuses_or_discards_at_once_though_others_wait_for_room(make_pool: MakePool) -> None:
+    async def main() -> None:
+        waiting = pool.run(int)
+        with pytest.raises(fastpool.PoolOverloaded, match="full"):
+            await asyncio.wait_for(pool.options(on_full="raise").run(int), WAIT)
+        newest = pool.options(on_full="discard_oldest").run(str)
+        assert queued.cancelled()
+        held.release()
+        assert await asyncio.wait_for(newest, WAIT) == ""
+        assert await asyncio.wait_for(waiting, WAIT) == 0
+
+    pool = make_pool(1, queue_size=1)
+    with Held(pool) as held:
+        queued = pool.submit(int)
+        asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import logging
 import sys
@@ -456,3 +457,35 @@ def test_what_a_pool_was_given_goes_with_it() -> None:
     del pool, things
     gc.collect()
     assert [reference() for reference in gone] == [None] * 3
+
+
+@pytest.mark.parametrize("holds", ["itself", "a list", "a context"])
+def test_a_view_that_goes_as_part_of_a_cycle_leaves_the_pool_as_it_is(single: fastpool.Pool, holds: str) -> None:
+    context, variable = contextvars.copy_context(), contextvars.ContextVar[fastpool.View]("variable")
+    view: Any = single.options(timeout=60, context=context)
+    gone = weakref.ref(view)
+    if holds == "a context":
+        context.run(variable.set, view)
+    else:
+        view.held = view if holds == "itself" else [view]
+    del view, context
+    gc.collect()
+    assert gone() is None
+    assert single.submit(int).result(WAIT) == 0
+
+
+def test_a_pool_that_was_shut_down_goes_with_who_has_it_and_is_told_by_it(no_gc: None) -> None:
+    class Service:
+        def __init__(self) -> None:
+            self.pool = fastpool.Pool(1, initializer=self.noted, on_error=self.noted)
+
+        def noted(self, *_: object) -> None:
+            pass
+
+    service = Service()
+    assert service.pool.submit(int).result(WAIT) == 0
+    assert service.pool.shutdown()
+    gone = weakref.ref(service)
+    del service
+    gc.collect()
+    assert gone() is None
