@@ -129,7 +129,7 @@ def test_every_way_to_submit_has_a_priority(make_pool: MakePool, priority: str) 
         lambda: view.submit(int).result(WAIT) == 0,
         lambda: [future.result(WAIT) for future in view.submit_many(int, "12")] == [1, 2],
         lambda: list(view.map(int, "12")) == [1, 2],
-        lambda: list(view.map(int, "12", buffersize=1)) == [1, 2],
+        lambda: list(view.map(int, "12", buffersize=2)) == [1, 2],
         lambda: list(view.imap_unordered(int, "11")) == [1, 1],
         lambda: view.submit(kernels.identity, 1.0).result(WAIT) == 1.0,
         lambda: sum(future.result(WAIT) for future in view.submit_many(kernels.identity, xs)) == 5,
