@@ -449,6 +449,23 @@ def test_a_pool_may_go_while_its_timeouts_are_told(caplog: pytest.LogCaptureFixt
     assert told == [JobTimeout]
 
 
+def test_a_callback_of_a_timeout_does_not_wait_for_itself(make_pool: MakePool) -> None:
+    pool, refused = make_pool(1), []
+
+    def callback(_: object) -> None:
+        for wait in (pool.wait_idle, pool.shutdown):
+            try:
+                wait()
+            except fastpool.PoolError as error:
+                refused.append(error)
+
+    with Held(pool):
+        pool.options(timeout=SOON).submit(int).add_done_callback(callback)
+        timed_out(pool.options(timeout=2 * SOON).submit(int))
+    idle_metrics(pool)
+    assert len(refused) == 2
+
+
 # ---- each way a job may end instead: the books balance ----
 
 
