@@ -108,6 +108,10 @@ cdef class Core:
         cdef fp_worker *worker = fp_worker_current()
         return worker is not NULL and worker.pool is pool
 
+    def _ends_own_job(self):
+        """In a callback of a job of this pool that the timer ends."""
+        return py_timer_ends_job_of(pool_of(self))
+
     def _close(self):
         fp_pool_close(pool_of(self))
 

@@ -61,6 +61,7 @@ class Group:
         self._awaited: set[asyncio.Future[Any]] = set()
         self._children: weakref.WeakSet[Group] = weakref.WeakSet()
         self._failures: list[BaseException] = []
+        self._told: set[Future[Any]] = set()  # those whose failures are known
         self._timed_out = False
         self._cancelled = False
         self._ended = False
@@ -142,10 +143,14 @@ class Group:
     def _add(self, futures: list[Future[Any]]) -> None:
         with self._lock:
             self._futures += futures
+            ended: list[Future[Any]] = []
             if len(self._futures) > self._sort_out_at:
-                self._futures = [future for future in self._futures if not future.done()]
+                all_futures, self._futures = self._futures, []
+                for future in all_futures:
+                    (ended if future.done() else self._futures).append(future)
                 self._sort_out_at = max(_FEW, 2 * len(self._futures))
             cancelled = self._cancelled
+        self._look_at(ended)
         if cancelled:  # meanwhile
             for future in futures:
                 future.cancel()
@@ -153,11 +158,14 @@ class Group:
     # ---- failures ----
 
     def _failed(self, future: Future[Any]) -> None:
-        """Called from C with a future that has just failed, by whoever ended it."""
+        """Of a future that has just failed: called from C, by whoever ended it; or by who saw that it has ended before that."""
         error = future.exception(0)
         if error is None:
             return
         with self._lock:
+            if future in self._told:
+                return
+            self._told.add(future)
             if isinstance(error, JobTimeout) and _core.seconds_until(self._deadline_ns) == 0:
                 self._timed_out = True
             else:
@@ -169,6 +177,11 @@ class Group:
         if not future.cancelled():
             self._failed(future)
 
+    def _look_at(self, ended: list[Future[Any]]) -> None:
+        """Before they are forgotten: that they have ended is seen a moment before the group is told."""
+        for future in ended:
+            self._look(future)
+
     def _awaited_ended(self, awaited: asyncio.Future[Any]) -> None:
         with self._lock:
             self._awaited.discard(awaited)
@@ -179,6 +192,7 @@ class Group:
         """What the block raises; None: what its body raised, if anything."""
         with self._lock:
             failures, self._failures = self._failures, []
+            self._told.clear()
         if self._timed_out:
             failures.append(JobTimeout("the group's timeout passed before all of its jobs had ended"))
         if not failures or (body is not None and not isinstance(body, Exception)):
@@ -190,13 +204,17 @@ class Group:
     # ---- the block ----
 
     def _next_unfinished(self) -> Future[Any] | None:
+        unfinished: Future[Any] | None = None
+        ended: list[Future[Any]] = []
         with self._lock:
-            while self._futures:
-                if not self._futures[-1].done():
-                    return self._futures[-1]
-                self._futures.pop()
-            self._ended = not self._awaited
-        return None
+            while self._futures and unfinished is None:
+                if self._futures[-1].done():
+                    ended.append(self._futures.pop())
+                else:
+                    unfinished = self._futures[-1]
+            self._ended = unfinished is None and not self._awaited
+        self._look_at(ended)
+        return unfinished
 
     def _wait(self) -> None:
         while (future := self._next_unfinished()) is not None:

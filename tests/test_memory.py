@@ -459,19 +459,34 @@ def test_what_a_pool_was_given_goes_with_it() -> None:
     assert [reference() for reference in gone] == [None] * 3
 
 
-@pytest.mark.parametrize("holds", ["itself", "a list", "a context"])
-def test_a_view_that_goes_as_part_of_a_cycle_leaves_the_pool_as_it_is(single: fastpool.Pool, holds: str) -> None:
-    context, variable = contextvars.copy_context(), contextvars.ContextVar[fastpool.View]("variable")
-    view: Any = single.options(timeout=60, context=context)
-    gone = weakref.ref(view)
-    if holds == "a context":
-        context.run(variable.set, view)
-    else:
-        view.held = view if holds == "itself" else [view]
-    del view, context
+def test_a_view_in_a_cycle_is_collected_and_leaves_its_pool_alone(make_pool: MakePool) -> None:
+    """The collector clears what a view refers to before the view goes, and it must not take itself for the pool then."""
+    pool = make_pool(2)
+    for options in ({}, {"timeout": 60.0}, {"context": contextvars.copy_context()}, {"priority": "high"}):
+        view = pool.options(**options)
+        view.options().me = view  # type: ignore[attr-defined]
+        view.me = view  # type: ignore[attr-defined]
+        gone = weakref.ref(view)
+        del view
+        gc.collect()
+        assert gone() is None
+        with pool.group() as group:
+            group.submit(int)
+        group.me = group  # type: ignore[attr-defined]
+        del group
+        gc.collect()
+        assert pool.submit(int).result(WAIT) == 0
+    idle_metrics(pool)
+
+
+def test_a_view_in_a_cycle_with_its_pool_is_collected_with_it() -> None:
+    pool = fastpool.Pool(1)
+    pool.submit(int).result(WAIT)
+    pool.view = pool.options(timeout=60)  # type: ignore[attr-defined]
+    gone = weakref.ref(pool)
+    del pool
     gc.collect()
     assert gone() is None
-    assert single.submit(int).result(WAIT) == 0
 
 
 def test_a_pool_that_was_shut_down_goes_with_who_has_it_and_is_told_by_it(no_gc: None) -> None:

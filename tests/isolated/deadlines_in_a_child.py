@@ -16,7 +16,7 @@ far = pool.options(timeout=600)
 
 def times_out(own: fastpool.Pool) -> None:
     with Held(own):
-        futures = [own.options(timeout=0.001 * i).submit(int) for i in range(100)]
+        futures = [own.options(timeout=0.001 * i).submit(int) for i in range(30)]
         for future in futures:
             assert isinstance(future.exception(WAIT), JobTimeout)
     idle_metrics(own)
@@ -35,7 +35,7 @@ def fork_it() -> None:
     in_child_of_a_thread(child)
 
 
-for _ in range(5):
+for _ in range(2):
     far.submit(fork_it).result(WAIT)
 
 with Held(pool):
@@ -60,7 +60,7 @@ def keep_busy() -> None:
 
 thread = threading.Thread(target=keep_busy)
 thread.start()
-for _ in range(20):
+for _ in range(6):
     in_child(child)
 stop.set()
 thread.join()
