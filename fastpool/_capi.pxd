@@ -55,6 +55,10 @@ cdef extern from "fp_pool.h":
     void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics) noexcept nogil
 
 
+cdef extern from "fp_running.h":
+    bint fp_running_is_of(const fp_pool *pool) noexcept nogil
+
+
 cdef extern from "fp_worker.h":
     fp_worker *fp_worker_current() noexcept nogil
 

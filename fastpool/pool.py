@@ -252,7 +252,7 @@ class Pool(Submitter):
         return Trace(self, self._thread_name_prefix, _arguments.integer(events, "events", 1, _core.TRACE_EVENTS_MOST))
 
     def _not_from_a_job(self, method: str) -> None:
-        if self._on_own_worker() or self._ends_own_job():
+        if self._runs_own_job():
             raise PoolError(f"{method} was called from a job of the same pool: it would wait for itself")
 
     async def __aenter__(self) -> Self:

@@ -393,13 +393,14 @@ def test_a_post_tells_on_error(make_pool: MakePool, caplog: pytest.LogCaptureFix
         pool.options(timeout=SOON).post(running)
         pool.options(timeout=SOON).post(int)
         pool.options(timeout=SOON).post(kernels.identity, 1.0)
+        last = pool.options(timeout=SOON).submit(int)  # its time is over after that of the others
         reached(running.started)
-        pass_by(running.job)
+        timed_out(last)
         running.release.set()
         metrics = idle_metrics(pool)
     assert [type(failure.exception) for failure in told] == [JobTimeout] * 3
     assert {failure.fn for failure in told} == {running, int, kernels.identity}
-    assert (metrics.jobs_timed_out, metrics.panics) == (3, 3)
+    assert (metrics.jobs_timed_out, metrics.panics) == (4, 3)
 
 
 def test_an_idle_pool_has_told_of_all_that_timed_out(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:

@@ -367,3 +367,13 @@ def test_wait_idle_waits_for_every_kind_of_job(make_pool: MakePool) -> None:
         metrics = pool.metrics()
         assert metrics.jobs_submitted == ended(metrics)
         assert cancelled in (True, False)
+
+
+@pytest.mark.parametrize("method", ["shutdown", "wait_idle"])
+def test_a_job_that_its_submitter_runs_must_not_wait_for_its_own_pool(make_pool: MakePool, method: str) -> None:
+    """It would wait for itself, as on a worker."""
+    pool = make_pool(1, queue_size=1, on_full="caller_runs")
+    with Held(pool):
+        pool.submit(int)
+        with pytest.raises(fastpool.PoolError, match="wait for itself"):
+            pool.submit(getattr(pool, method)).result(0)
