@@ -565,8 +565,8 @@ void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics)
     for (uint32_t i = 0; i < pool->made; i++)
         fp_metrics_merge(metrics, pool->workers[i]->metrics);
     metrics->submitted = count_submitted(pool);
+    metrics->workers = fp_load(&pool->live, fp_relaxed); /* here no worker leaves that was seen at work */
     fp_mutex_unlock(&pool->lock);
-    metrics->workers = fp_load(&pool->live, fp_relaxed);
     metrics->queue_depth = fp_pool_queued(pool);
     metrics->queue_capacity = pool->options.queue_capacity;
     metrics->rejected = fp_load(&pool->rejected, fp_relaxed);
