@@ -229,8 +229,8 @@ class Pool(Submitter):
         if self._wait_ended(timeout):
             self._wait_idle(_core.seconds_until(deadline_ns))  # the timer may be ending a job just now
             return True
+        self._discard_queued()  # first: what starts is not to find itself asked
         self._ask_to_stop()
-        self._discard_queued()
         return self._wait_ended(0)
 
     def metrics(self) -> Metrics:
