@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -61,7 +62,11 @@ def test_a_pool_says_that_it_starts_scales_and_stops(make_pool: MakePool, log: R
     until(lambda: len(log.of("scaled down")) == 2)
     assert pool.shutdown(timeout=WAIT)
     said = [record.getMessage() for record in log.records]
-    assert sorted(said[:3], key=lambda text: text[-1]) == ["started, workers=1", "scaled up, workers=2", "scaled up, workers=3"]
+    assert sorted(said[:3], key=lambda text: text[-1]) == [
+        "started, workers=1",
+        "scaled up, workers=2",
+        "scaled up, workers=3",
+    ]
     assert sorted(said[3:5]) == ["scaled down, workers=1", "scaled down, workers=2"]
     assert said[5:] == ["stopped, workers=0"]
     for record in log.records:
@@ -96,10 +101,8 @@ def test_normal_life_says_nothing_that_anybody_is_woken_for(make_pool: MakePool,
     with Held(pool):
         for on_full in ("raise", "discard_oldest", "caller_runs"):
             futures = []
-            try:
+            with contextlib.suppress(fastpool.PoolOverloaded):
                 futures = [pool.options(on_full=on_full).submit(int) for _ in range(50)]
-            except fastpool.PoolOverloaded:
-                pass
             assert on_full == "raise" or futures
         pool.pause()
         pool.resume()
@@ -123,7 +126,9 @@ def test_normal_life_says_nothing_that_anybody_is_woken_for(make_pool: MakePool,
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), KeyboardInterrupt(), MemoryError()])
-def test_a_posted_failure_is_an_error_with_its_traceback(make_pool: MakePool, log: Records, error: BaseException) -> None:
+def test_a_posted_failure_is_an_error_with_its_traceback(
+    make_pool: MakePool, log: Records, error: BaseException
+) -> None:
     pool = make_pool(1, "log")
     pool.post(raises, error)
     idle_metrics(pool)

@@ -47,7 +47,9 @@ def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @WORKERS
-def test_every_accepted_job_ends_exactly_once_as_done_failed_cancelled_or_timed_out(make_pool: MakePool, workers: int) -> None:
+def test_every_accepted_job_ends_exactly_once_as_done_failed_cancelled_or_timed_out(
+    make_pool: MakePool, workers: int
+) -> None:
     pool = make_pool(workers)
     told: list[fastpool.Future] = []
     with Held(pool, workers):
@@ -166,7 +168,9 @@ def test_jobs_of_one_submitter_with_one_priority_start_in_the_order_of_their_sub
 
 @WORKERS
 @pytest.mark.parametrize("queue_size", [1, 8192, None])
-def test_a_job_may_submit_to_and_wait_on_its_own_pool(make_pool: MakePool, workers: int, queue_size: int | None) -> None:
+def test_a_job_may_submit_to_and_wait_on_its_own_pool(
+    make_pool: MakePool, workers: int, queue_size: int | None
+) -> None:
     pool = make_pool(workers, queue_size=queue_size)
 
     def job(depth: int) -> int:
@@ -255,7 +259,7 @@ def test_ctrl_c_interrupts_any_wait(make_pool: MakePool, workers: int, wait: str
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         interrupter = threading.Thread(target=interrupt)
         try:
-            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            with pytest.raises(KeyboardInterrupt):
                 interrupter.start()
                 try:
                     waits[wait]()

@@ -375,7 +375,20 @@ def test_wait_idle_waits_for_every_kind_of_job(make_pool: MakePool) -> None:
 class EveryWay:
     """A thread that submits in one way until it is refused; what was accepted, and what of it ran."""
 
-    WAYS = ("submit", "post", "submit_many", "map", "lazy map", "array", "kernel", "kernels", "run", "group", "high", "low")
+    WAYS = (
+        "submit",
+        "post",
+        "submit_many",
+        "map",
+        "lazy map",
+        "array",
+        "kernel",
+        "kernels",
+        "run",
+        "group",
+        "high",
+        "low",
+    )
 
     def __init__(self, pool: fastpool.Pool, way: str) -> None:
         self.pool, self.way = pool, way
@@ -471,7 +484,7 @@ def test_a_result_that_was_computed_is_never_lost(make_pool: MakePool) -> None:
 
 
 def test_a_job_is_not_dropped_when_it_and_the_stop_are_there_at_once() -> None:
-    """A worker that wakes up finds both, and takes the job. Many rounds, for the stop is to come at every moment of a job's way."""
+    """A worker that wakes up finds both, and takes the job. Many rounds, for it may come at any moment."""
     for round in range(400):
         pool = fastpool.Pool(1 + round % 3)
         if round % 2:
@@ -590,7 +603,9 @@ def test_an_async_with_whose_task_is_cancelled_leaves_nothing_behind(caplog: pyt
     for release_in_loop in (False, True):
         held: list[Held] = []
 
-        async def outer(held: list[Held] = held, release_in_loop: bool = release_in_loop) -> None:
+        before = threading.active_count()
+
+        async def outer(held: list[Held] = held, release_in_loop: bool = release_in_loop, before: int = before) -> None:
             task = asyncio.create_task(main(held))
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -600,7 +615,6 @@ def test_an_async_with_whose_task_is_cancelled_leaves_nothing_behind(caplog: pyt
                     await asyncio.sleep(0.001)
                 await asyncio.sleep(0)
 
-        before = threading.active_count()
         asyncio.run(outer())
         held[0].release()
         until(lambda before=before: threading.active_count() <= before)
