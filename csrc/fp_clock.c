@@ -47,10 +47,15 @@ static double measure(void)
 double fp_clock_ns_per_tick(void)
 {
     static fp_atomic(uint64_t) known; /* the bits of it */
-    double rate = measure();
-    uint64_t bits, nothing = 0;
-    memcpy(&bits, &rate, sizeof bits);
-    if (!fp_cas(&known, &nothing, bits, fp_relaxed, fp_relaxed))
-        memcpy(&rate, &nothing, sizeof rate);
+    double rate;
+    uint64_t bits = fp_load(&known, fp_relaxed);
+    if (bits == 0) {
+        uint64_t measured;
+        rate = measure();
+        memcpy(&measured, &rate, sizeof measured);
+        if (fp_cas(&known, &bits, measured, fp_relaxed, fp_relaxed))
+            bits = measured;
+    }
+    memcpy(&rate, &bits, sizeof rate);
     return rate;
 }

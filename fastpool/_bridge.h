@@ -4,7 +4,9 @@
  *   _submit.c  makes the future, which is the job's record on the Python side, and hands it to csrc/fp_pool.c
  *   _host.c    attaches a worker to the interpreter
  *   _job.c     runs the callable on the worker and completes the future
- *   _future.c  the future: states, waiting, and the face of concurrent.futures.Future
+ *   _future.c  the future: its life, its states, its methods
+ *   _wait.c    waiting for one
+ *   _standard.c  what the standard library reaches for in it
  *   _task.c    what only few jobs have: a deadline, a context, somebody who asks them to stop
  *   _timer.c   the thread that ends jobs at their deadlines
  *   _map.c     the same journey for one record that stands for many calls
@@ -194,6 +196,35 @@ static inline int py_future_phase(py_future *future)
         return py_element_phase(future, state);
     return (int)(state & PY_PHASE);
 }
+
+static inline bool py_is_final(uint32_t state)
+{
+    return (state & PY_PHASE) >= PY_FINISHED;
+}
+
+bool py_element_has_ended(py_future *future);
+
+/* Also detached. */
+static inline bool py_future_has_ended(py_future *future)
+{
+    return future->kind == PY_ELEMENT ? py_element_has_ended(future) : py_is_final(fp_load(&future->state, fp_acquire));
+}
+
+/* Tells the garbage collector of it. */
+void py_future_track(py_future *future);
+
+/* Wakes who sleeps on its state word. */
+void py_future_wake(py_future *future);
+
+/* The result of one that has finished: a new reference, or NULL with MemoryError. */
+PyObject *py_future_value(py_future *future);
+
+/* -1 with an exception where waiting would be for ever. */
+int py_future_refuse_if_forked(py_future *future);
+
+/* What the standard library reaches for (_standard.c). */
+extern PyGetSetDef py_standard_getset[];
+int py_standard_init(PyObject *extras_module);
 
 /* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. The second: for the timer, which only ends it. */
 bool py_future_start(py_future *future);
@@ -652,9 +683,6 @@ PyObject *py_many_submit(const py_view *view, PyObject *capsule);
 
 /* The deadline of a carrier's calls has come: no further one starts. Attached. */
 void py_many_time_out(py_future *carrier);
-
-/* Of a future of kind PY_ELEMENT: whether it has ended; detached. */
-bool py_element_has_ended(py_future *future);
 
 /* The phase that it is in, as far as one sees without ending it. */
 int py_element_look(py_future *future);

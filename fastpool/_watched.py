@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Sequence
 
 from fastpool.errors import PoolError
 from fastpool.metrics import Metrics
@@ -14,7 +13,7 @@ from fastpool.pool import Pool
 __all__ = ["Watched", "Watchlist"]
 
 # Seconds after which a pool that is still being read counts as there. A reading takes microseconds, if the thread may run.
-_READING = 1.0
+_READING = 5.0
 
 # And one that nobody reads. Without the GIL an object outlives its last reference for as long as it takes the thread that
 # made it to hear of that.
@@ -28,9 +27,6 @@ class Watched:
         self.name = name
         self.pool = weakref.ref(pool)
         self._readers: set[object] = set()
-        self._highest: dict[str, Sequence[float]] = {}
-        # One for each pool: a child forked while the parent reads finds only the locks of pools that it leaves out.
-        self._lock = threading.Lock()
 
     def metrics(self) -> Metrics | None:
         """A snapshot; None: the pool is gone, or the parent's and this is a forked child."""
@@ -57,18 +53,6 @@ class Watched:
                 return False
             time.sleep(1e-4)
         return True
-
-    def rising(self, key: str, values: Sequence[float]) -> Sequence[float]:
-        """`values`, but none lower than it was in an earlier call with this `key`.
-
-        The pool counts ticks, and each snapshot measures anew how long one is, to some millionths. So of an idle pool a sum
-        of seconds may come out lower than before, and a bucket's edge cross a bound: to who collects counters that is a
-        restart, after which all of it has happened once more.
-        """
-        with self._lock:
-            before = self._highest.get(key, values)
-            self._highest[key] = highest = [max(pair) for pair in zip(before, values, strict=True)]
-        return highest
 
 
 class Watchlist:

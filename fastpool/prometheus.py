@@ -252,8 +252,7 @@ def _histogram(
     family = HistogramMetricFamily(name, text, labels=["pool"], unit="seconds")
     for watched, metrics in pools:
         histogram = read(metrics)
-        *counts, total = watched.rising(name, [*_cumulative(histogram), histogram.sum])
-        family.add_metric([watched.name], list(zip(_LE, counts, strict=True)), total)
+        family.add_metric([watched.name], list(zip(_LE, _cumulative(histogram), strict=True)), histogram.sum)
     return family
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import gc
 import importlib
 import subprocess
@@ -215,41 +214,6 @@ def test_quantiles_of_a_pool_agree_with_its_own(mixed: fastpool.Pool, registry: 
             own = getattr(metrics, attribute).quantile(q)
             assert abs(bisect.bisect_left(BOUNDS, own) - bisect.bisect_left(BOUNDS, there)) <= 1, (name, q, own, there)
             assert lower * 15 / 16 <= own <= upper
-
-
-class Drifting(fastpool.Pool):
-    """A pool whose clock seems a little slower by each reading, as a real one's may by a little less."""
-
-    drift = 1.0
-
-    def metrics(self) -> fastpool.Metrics:
-        metrics = super().metrics()
-        scaled = {}
-        for name in HISTOGRAMS.values():
-            own = getattr(metrics, name)
-            edges = tuple((lower * self.drift, upper * self.drift, count) for lower, upper, count in own.buckets)
-            scaled[name] = Histogram(own.count, own.sum * self.drift, own.max * self.drift, edges)
-        return dataclasses.replace(metrics, **scaled)
-
-
-def test_no_counter_ever_falls(make_pool: MakePool, registry: CollectorRegistry) -> None:
-    """To Prometheus that would be a restart, and all that is counted had happened again."""
-    pool = make_pool(2, "drifting", kind=Drifting)
-    register(pool, registry=registry)
-    for future in pool.submit_many(time.sleep, [1e-5, 1e-4, 1e-3] * 20):
-        future.result(WAIT)
-    idle_metrics(pool)
-    before = scrape(registry)["drifting"]
-    for drift in (0.9, 1.1, 0.5, 2.0, 1.0):
-        pool.drift = drift  # type: ignore[attr-defined]
-        after = scrape(registry)["drifting"]
-        falling = [key for key in before if after[key] < before[key]]
-        assert falling == []
-        for name in HISTOGRAMS:
-            counts = list(bucket_counts(after, name).values())
-            assert counts == sorted(counts)
-        before = after
-    assert before["fastpool_job_duration_seconds_count", ""] == 60
 
 
 def test_no_counter_of_an_idle_pool_changes_but_upwards(mixed: fastpool.Pool, registry: CollectorRegistry) -> None:
