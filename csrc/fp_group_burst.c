@@ -126,7 +126,7 @@ static bool run_taken(burst_way *way, uint32_t begin, uint32_t end)
     fp_group_burst *part = way->part;
     uint32_t ended[3] = {0}; /* FP_DONE, FP_FAILED, FP_CANCELLED */
     uint64_t from = way->now, traced = fp_trace_start(part->part.group->pool);
-    burst_running running = {.running.should_stop = should_stop, .group = part->part.group};
+    burst_running running = {.running = {.should_stop = should_stop, .pool = part->part.group->pool}, .group = part->part.group};
     fp_running_enter(&running.running);
     for (uint32_t i = begin; i < end; i++) {
         fp_outcome outcome = run_job(part, i);

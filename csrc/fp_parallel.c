@@ -283,7 +283,7 @@ static bool should_stop(fp_running *running)
 
 static void take_part(fp_parallel *parallel, fp_worker *worker, role role, int64_t until_ns)
 {
-    part_running running = {.running.should_stop = should_stop, .parallel = parallel};
+    part_running running = {.running = {.should_stop = should_stop, .pool = parallel->pool}, .parallel = parallel};
     way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1, .until_ns = until_ns,
                .grain = parallel->grain > 0 ? parallel->grain : fp_load(&parallel->pace, fp_relaxed)};
     int64_t now_ns = fp_os_now_ns();

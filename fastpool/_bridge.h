@@ -448,6 +448,9 @@ int py_timer_start(void);
 /* A future that is about to be queued, and whose task has a deadline. */
 void py_timer_arm(py_future *future);
 
+/* True on the timer's thread in what is called because a job of the pool has timed out, which is not idle before that returns. */
+bool py_timer_ends_job_of(const fp_pool *pool);
+
 /* It has been queued, and is a range's: the caller has a reference. */
 void py_timer_queued(py_future *future);
 

@@ -55,6 +55,10 @@ cdef extern from "fp_pool.h":
     void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics) noexcept nogil
 
 
+cdef extern from "fp_running.h":
+    bint fp_running_is_of(const fp_pool *pool) noexcept nogil
+
+
 cdef extern from "fp_worker.h":
     fp_worker *fp_worker_current() noexcept nogil
 
@@ -118,6 +122,7 @@ cdef extern from "_bridge.h":
     int64_t py_slice_until(int64_t deadline_ns) noexcept nogil
     int py_duration_from(object timeout, const char *name, int64_t *duration_ns) except -1
     py_pool *py_pool_create(const fp_pool_options *options, object hooks, const py_settings *settings) except NULL
+    bint py_timer_ends_job_of(const fp_pool *pool) noexcept
     int64_t py_settings_deadline(const py_settings *settings) noexcept
     void py_count_rejected(py_pool *core) noexcept
     void py_pool_destroy(py_pool *core) noexcept

@@ -106,6 +106,11 @@ cdef class Core:
         cdef fp_worker *worker = fp_worker_current()
         return worker is not NULL and worker.pool is pool
 
+    def _runs_own_job(self):
+        """Whether this thread runs a job of the pool, is a worker of it, or calls back for a job of it that the timer ends."""
+        cdef fp_pool *pool = pool_of(self)
+        return self._on_own_worker() or fp_running_is_of(pool) or py_timer_ends_job_of(pool)
+
     def _close(self):
         fp_pool_close(pool_of(self))
 

@@ -169,7 +169,7 @@ static fp_outcome run_started(py_future *future)
     fp_pool *pool = future->core->pool;
     const char *name = NULL;
     uint64_t traced = py_trace_call(pool, fn, &name);
-    py_running running = {.running.should_stop = py_running_should_stop, .future = future};
+    py_running running = {.running = {.should_stop = py_running_should_stop, .pool = future->core->pool}, .future = future};
     fp_running_enter(&running.running);
     PyObject *context = task == NULL ? NULL : fp_exchange(&task->context, NULL, fp_acq_rel);
     PyObject *result = call_in(context, fn, args, kwargs, future->arg_count);
@@ -296,7 +296,7 @@ void py_reap(py_pool *core)
 /* On a worker it is detached; whoever else runs native jobs is attached, and lets go meanwhile. */
 static fp_scalar invoke(py_future *future, fp_worker *worker, int *status)
 {
-    py_running running = {.running.should_stop = py_running_should_stop, .future = future};
+    py_running running = {.running = {.should_stop = py_running_should_stop, .pool = future->core->pool}, .future = future};
     PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
     uint64_t traced = fp_trace_start(future->core->pool);
     fp_running_enter(&running.running);

@@ -51,7 +51,8 @@ bool py_batch_should_stop(py_batch *batch)
 
 static PyObject *call_running(py_batch *batch, int64_t index)
 {
-    py_running running = {.running.should_stop = py_running_should_stop, .batch = batch, .index = index};
+    py_running running = {.running = {.should_stop = py_running_should_stop, .pool = batch->view.core->pool},
+                          .batch = batch, .index = index};
     const char *name = NULL;
     uint64_t traced = py_trace_call(batch->view.core->pool, batch->fn, &name);
     fp_running_enter(&running.running);

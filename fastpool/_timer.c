@@ -52,12 +52,22 @@ void py_timer_queued(py_future *future)
         expire_range(future);
 }
 
+/* Of the timer's thread: whose job it ends. */
+static _Thread_local const fp_pool *ends_job_of;
+
+bool py_timer_ends_job_of(const fp_pool *pool)
+{
+    return ends_job_of == pool;
+}
+
 static void expire_single(py_future *future, py_task *task)
 {
     bool unstarted = py_future_start_to_end(future);
     if (!unstarted && (py_future_phase(future) != PY_RUNNING || !py_task_claim(task))) /* T1 */
         return;
+    ends_job_of = task->pool;
     py_future_time_out(future, !unstarted);
+    ends_job_of = NULL;
     if (py_task_is_over(task, PY_TASK_ENDED)) {
         fp_pool_note(task->pool, FP_TIMED_OUT, 1);
         fp_pool_told_idle(task->pool);

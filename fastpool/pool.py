@@ -225,7 +225,9 @@ class Pool(Submitter):
             self._discard_queued()
         if not wait:
             return self._wait_ended(0)
+        deadline_ns = _core.deadline_from(timeout)
         if self._wait_ended(timeout):
+            self._wait_idle(_core.seconds_until(deadline_ns))  # the timer may be ending a job just now
             return True
         self._ask_to_stop()
         self._discard_queued()
@@ -250,7 +252,7 @@ class Pool(Submitter):
         return Trace(self, self._thread_name_prefix, _arguments.integer(events, "events", 1, _core.TRACE_EVENTS_MOST))
 
     def _not_from_a_job(self, method: str) -> None:
-        if self._on_own_worker():
+        if self._runs_own_job():
             raise PoolError(f"{method} was called from a job of the same pool: it would wait for itself")
 
     async def __aenter__(self) -> Self:

@@ -393,13 +393,14 @@ def test_a_post_tells_on_error(make_pool: MakePool, caplog: pytest.LogCaptureFix
         pool.options(timeout=SOON).post(running)
         pool.options(timeout=SOON).post(int)
         pool.options(timeout=SOON).post(kernels.identity, 1.0)
+        last = pool.options(timeout=SOON).submit(int)  # its time is over after that of the others
         reached(running.started)
-        pass_by(running.job)
+        timed_out(last)
         running.release.set()
         metrics = idle_metrics(pool)
     assert [type(failure.exception) for failure in told] == [JobTimeout] * 3
     assert {failure.fn for failure in told} == {running, int, kernels.identity}
-    assert (metrics.jobs_timed_out, metrics.panics) == (3, 3)
+    assert (metrics.jobs_timed_out, metrics.panics) == (4, 3)
 
 
 def test_an_idle_pool_has_told_of_all_that_timed_out(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
@@ -447,6 +448,23 @@ def test_a_pool_may_go_while_its_timeouts_are_told(caplog: pytest.LogCaptureFixt
         while not told and time.monotonic() < end:
             time.sleep(0.001)
     assert told == [JobTimeout]
+
+
+def test_a_callback_of_a_timeout_does_not_wait_for_itself(make_pool: MakePool) -> None:
+    pool, refused = make_pool(1), []
+
+    def callback(_: object) -> None:
+        for wait in (pool.wait_idle, pool.shutdown):
+            try:
+                wait()
+            except fastpool.PoolError as error:
+                refused.append(error)
+
+    with Held(pool):
+        pool.options(timeout=SOON).submit(int).add_done_callback(callback)
+        timed_out(pool.options(timeout=2 * SOON).submit(int))
+    idle_metrics(pool)
+    assert len(refused) == 2
 
 
 # ---- each way a job may end instead: the books balance ----

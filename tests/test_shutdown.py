@@ -619,3 +619,13 @@ def test_an_async_with_whose_task_is_cancelled_leaves_nothing_behind(caplog: pyt
         held[0].release()
         until(lambda before=before: threading.active_count() <= before)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("method", ["shutdown", "wait_idle"])
+def test_a_job_that_its_submitter_runs_must_not_wait_for_its_own_pool(make_pool: MakePool, method: str) -> None:
+    """It would wait for itself, as on a worker."""
+    pool = make_pool(1, queue_size=1, on_full="caller_runs")
+    with Held(pool):
+        pool.submit(int)
+        with pytest.raises(fastpool.PoolError, match="wait for itself"):
+            pool.submit(getattr(pool, method)).result(0)
