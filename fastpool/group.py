@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import CancelledError
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -103,7 +105,7 @@ class Group:
             cancelled = asyncio.get_running_loop().create_future()
             cancelled.cancel()
             return cancelled
-        awaited: Any = self._view.run(fn, *args, **kwargs)
+        awaited: asyncio.Future[Any] = self._view.run(fn, *args, **kwargs)  # type: ignore[assignment]
         with self._lock:
             self._awaited.add(awaited)
         awaited.add_done_callback(self._awaited_ended)
@@ -218,17 +220,15 @@ class Group:
 
     def _wait(self) -> None:
         while (future := self._next_unfinished()) is not None:
-            try:
+            with contextlib.suppress(CancelledError):
                 future.exception()  # on a worker of the pool this runs it
-            except CancelledError:
-                pass
 
     async def _wait_async(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._ended:
             while (future := self._next_unfinished()) is not None:
                 ended = loop.create_future()
-                future.add_done_callback(lambda _, ended=ended: _tell(loop, ended))
+                future.add_done_callback(partial(_tell, loop, ended))
                 await ended
             if self._awaited:
                 await asyncio.wait(list(self._awaited))
@@ -286,11 +286,13 @@ def _watcher(group: Group) -> Callable[[Future[Any]], None]:
     return failed
 
 
-def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
-    try:
-        loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
-    except RuntimeError:
-        pass  # the loop was closed, and nobody waits there any more
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: object) -> None:
+    def tell() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits there any more
+        loop.call_soon_threadsafe(tell)
 
 
 def _cancelled_future() -> Future[Any]:
