@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from fastpool import _arguments, _core
-from fastpool._asyncio import Line
+from fastpool._asyncio import Line, tell
 from fastpool._hooks import Hooks, JobError
 from fastpool._submitter import ON_FULL, Submitter
 from fastpool.errors import PoolError
@@ -114,7 +114,7 @@ class Pool(Submitter):
         self._max_workers = most
         self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
         hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
-        self._line = Line(self)
+        self._line = Line()
         self._resizing = threading.Lock()
         self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout)
 
@@ -241,7 +241,7 @@ class Pool(Submitter):
             try:
                 self.shutdown()
             finally:
-                loop.call_soon_threadsafe(ended.set_result, None)
+                tell(loop, ended)
 
         threading.Thread(target=wait, name=f"{self._thread_name_prefix}-shutdown").start()
         await ended
