@@ -8,6 +8,7 @@ import gc
 import math
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -629,3 +630,25 @@ def test_a_job_that_its_submitter_runs_must_not_wait_for_its_own_pool(make_pool:
         pool.submit(int)
         with pytest.raises(fastpool.PoolError, match="wait for itself"):
             pool.submit(getattr(pool, method)).result(0)
+
+
+def test_a_shutdown_that_is_not_waited_for_keeps_to_its_time(make_pool: MakePool) -> None:
+    """In the background: what is queued by then is cancelled, and what runs is asked to stop."""
+    pool = make_pool(1)
+    started, jobs = threading.Event(), []
+
+    def polling() -> None:
+        jobs.append(fastpool.current_job())
+        started.set()
+        while not jobs[0].cancelled:
+            time.sleep(0.001)
+        jobs[0].check()
+
+    running = pool.submit(polling)
+    reached(started)
+    queued = pool.submit(int)
+    assert pool.shutdown(wait=False, timeout=0.02) is False
+    for future in (queued, running):
+        with pytest.raises(fastpool.CancelledError):
+            future.result(WAIT)
+    assert pool.shutdown(timeout=WAIT)
