@@ -47,7 +47,6 @@ class _Waiter:
     def __lt__(self, other: _Waiter) -> bool:
         return (self.deadline_ns, self.number) < (other.deadline_ns, other.number)
 
-
     def refusal(self) -> SubmitTimeout | JobTimeout:
         """Why it waits no longer."""
         if _core.seconds_until(self.view._job_deadline_ns()) == 0:

@@ -39,7 +39,9 @@ def ordered(
     return _ordered(pool, fn, calls, window, deadline_ns)
 
 
-def _ordered(pool: Submitter, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int) -> Iterator[Any]:
+def _ordered(
+    pool: Submitter, fn: Function, calls: Iterator[Call], window: deque[Any], deadline_ns: int
+) -> Iterator[Any]:
     # A result that has been yielded is the reader's alone: no variable here keeps it.
     cancel = _cancel  # a name of its own: when the interpreter ends, the module's may be gone before this generator
     try:

@@ -128,7 +128,11 @@ class Submitter(_core.Core, Executor):
         """
         _arguments.function(fn)
         grain = _arguments.integer(chunksize, "chunksize", 1, 2**31)
-        size = 4 * self._pool._max_workers if buffersize is None else _arguments.integer(buffersize, "buffersize", 1, 2**31)
+        size = (
+            4 * self._pool._max_workers
+            if buffersize is None
+            else _arguments.integer(buffersize, "buffersize", 1, 2**31)
+        )
         return _streams.unordered(self, fn, iterables, grain, size)
 
     def map_array(
@@ -300,10 +304,10 @@ class Submitter(_core.Core, Executor):
         self,
         *,
         on_full: str | None = None,
-        submit_timeout: float | None | _Unset = _UNSET,
-        timeout: float | None | _Unset = _UNSET,
+        submit_timeout: float | _Unset | None = _UNSET,
+        timeout: float | _Unset | None = _UNSET,
         priority: str | None = None,
-        context: contextvars.Context | bool | None | _Unset = _UNSET,
+        context: contextvars.Context | bool | _Unset | None = _UNSET,
     ) -> View:
         """A view of this pool that submits in another way: to keep and reuse, as ``pool.options(timeout=0.1).submit(fn)``.
 

@@ -147,7 +147,7 @@ def test_the_pools_own_timeout_is_that_of_all_its_jobs(make_pool: MakePool) -> N
 def test_a_time_that_is_none_is_a_value_error_that_names_it(make_pool: MakePool, bad: Any) -> None:
     with pytest.raises(ValueError, match="job_timeout"):
         make_pool(1, job_timeout=bad)
-    with pytest.raises(ValueError, match="^timeout"):
+    with pytest.raises(ValueError, match=r"^timeout"):
         make_pool(1).options(timeout=bad)
 
 
@@ -155,7 +155,7 @@ def test_a_time_that_is_none_is_a_value_error_that_names_it(make_pool: MakePool,
 def test_what_is_no_number_is_a_type_error_that_names_it(make_pool: MakePool, bad: Any) -> None:
     with pytest.raises(TypeError, match="job_timeout"):
         make_pool(1, job_timeout=bad)
-    with pytest.raises(TypeError, match="^timeout"):
+    with pytest.raises(TypeError, match=r"^timeout"):
         make_pool(1).options(timeout=bad)
 
 
@@ -939,7 +939,9 @@ def test_the_future_of_a_ufunc_ends_when_its_chunks_are_written(make_pool: MakeP
 @pytest.mark.parametrize("seed", range(3))
 def test_timer_workers_cancellers_and_helpers_at_once(make_pool: MakePool, fast_switching: None, seed: int) -> None:
     rng = random.Random(seed)
-    pool = make_pool(3, queue_size=rng.choice([4, 64, None]), on_full=rng.choice(["block", "discard_oldest", "caller_runs"]))
+    pool = make_pool(
+        3, queue_size=rng.choice([4, 64, None]), on_full=rng.choice(["block", "discard_oldest", "caller_runs"])
+    )
     views = [pool.options(timeout=rng.random() * 0.002) for _ in range(16)] + [pool]
     called: list[Any] = []
     futures: list[Any] = []
@@ -1007,7 +1009,9 @@ def test_no_job_with_a_deadline_leaves_anything_behind(make_pool: MakePool) -> N
 # ---- the process: fork, exit, no threads ----
 
 
-@pytest.mark.parametrize("case", ["deadlines_in_a_child", "exit_with_deadlines_armed", "exit_with_deadlines_armed exit"])
+@pytest.mark.parametrize(
+    "case", ["deadlines_in_a_child", "exit_with_deadlines_armed", "exit_with_deadlines_armed exit"]
+)
 def test_the_process(case: str) -> None:
     check(case)
 

@@ -160,7 +160,8 @@ NO_MEMORY = pytest.mark.skipif(
 
 @NO_MEMORY
 @pytest.mark.parametrize(
-    "way", ["submit", "submit_with_all", "submit_kernel", "submit_many", "submit_many_kernel", "post", "mapped", "array"]
+    "way",
+    ["submit", "submit_with_all", "submit_kernel", "submit_many", "submit_many_kernel", "post", "mapped", "array"],
 )
 def test_a_failed_allocation_queues_nothing(way: str) -> None:
     pytest.importorskip("_testcapi")

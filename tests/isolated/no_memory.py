@@ -95,7 +95,13 @@ def check_array(number: int, future: Any) -> None:
     expect(future.result(WAIT).tolist(), [float(number)] * 4)
 
 
-RUNS = {"submit": 1, "submit_with_all": 1, "submit_many": 4, "post": 1, "mapped": 4}  # how often `job` runs for a call that was accepted
+RUNS = {
+    "submit": 1,
+    "submit_with_all": 1,
+    "submit_many": 4,
+    "post": 1,
+    "mapped": 4,
+}  # how often `job` runs for a call that was accepted
 
 way = sys.argv[1]
 call, check = globals()[way], globals()[f"check_{way}"]
