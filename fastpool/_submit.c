@@ -310,7 +310,8 @@ static PyObject *core_submit_each(PyObject *self, PyObject *const *args, Py_ssiz
         for (Py_ssize_t k = 0; k < extra; k++)
             call[1 + k] = star ? PyTuple_GET_ITEM(item, k) : item;
         py_future *future = make(&view, "submit_many", call, 1 + extra, NULL);
-        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 || submit_listed(&view, future, futures) < 0;
+        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 ||
+                   submit_listed(&view, future, futures) < 0;
         Py_XDECREF(future);
         if (bad) {
             cancel_listed(futures);
