@@ -45,7 +45,8 @@ class Group:
     Jobs of the group may submit to it, and have groups of their own. A group inside another is cancelled with it.
 
     Thread safety: every method, from any thread, until the block has been left. Blocking: leaving the block; in ``async with``
-    only the task waits. A worker that leaves a block runs jobs of it meanwhile. Cost: about a microsecond a job; half of it by `submit_many`.
+    only the task waits. A worker that leaves a block runs jobs of it meanwhile. Cost: about a microsecond a job, half of that by
+    `submit_many`.
 
     Examples
     --------
