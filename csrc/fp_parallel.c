@@ -223,12 +223,15 @@ static void run_piece(way *way, int64_t begin, int64_t end)
     way->timed_out += piece.timed_out;
 }
 
-static int64_t discard(void *ctx, fp_discard_reason reason)
+/* Lets no further job start: how many there are, and how many of those had been cancelled one by one. */
+static int64_t discard_rest(fp_parallel *parallel, fp_discard_reason reason, int64_t *cancelled)
 {
-    fp_parallel *parallel = ctx;
     int64_t jobs = fp_range_cancel(&parallel->range);
+    *cancelled = 0;
     if (jobs > 0) { /* only the first to discard finds any */
         parallel->discarded_from = parallel->range.n - jobs;
+        if (parallel->kind->seal != NULL)
+            *cancelled = parallel->kind->seal(parallel);
         fp_store(&parallel->discarded, 1 + (int)reason, fp_seq_cst);
         if (parallel->kind->discarded != NULL)
             parallel->kind->discarded(parallel);
@@ -239,13 +242,21 @@ static int64_t discard(void *ctx, fp_discard_reason reason)
     return jobs;
 }
 
+static int64_t discard(void *ctx, fp_discard_reason reason)
+{
+    int64_t cancelled;
+    return discard_rest(ctx, reason, &cancelled);
+}
+
 /* Jobs of a range that was not queued count as submitted now, for else more would end than were. */
 static int64_t discard_counted(fp_parallel *parallel, fp_discard_reason reason, bool queued)
 {
-    int64_t jobs = discard(parallel, reason);
+    int64_t cancelled, jobs = discard_rest(parallel, reason, &cancelled);
+    int64_t late = reason == FP_DISCARD_TIMED_OUT ? jobs - cancelled : 0;
     if (!queued)
         fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)jobs, fp_relaxed);
-    fp_pool_note(parallel->pool, reason == FP_DISCARD_TIMED_OUT ? FP_TIMED_OUT : FP_CANCELLED, (uint64_t)jobs);
+    fp_pool_note(parallel->pool, FP_TIMED_OUT, (uint64_t)late);
+    fp_pool_note(parallel->pool, FP_CANCELLED, (uint64_t)(jobs - late));
     fp_pool_told_idle(parallel->pool);
     return jobs;
 }

@@ -53,7 +53,10 @@ typedef struct fp_parallel_class {
     void (*piece_ended)(struct fp_parallel *parallel, int64_t begin, int64_t end, const fp_piece *piece);
     /* A worker has come to it. False: it was cancelled before. NULL: always true. */
     bool (*start)(struct fp_parallel *parallel);
-    /* Jobs from discarded_from on never start. NULL: nobody asks which. */
+    /* Jobs from discarded_from on are about to be discarded: from now on none of them can be cancelled one by one; how many of them
+     * have been. NULL: that cannot be. */
+    int64_t (*seal)(struct fp_parallel *parallel);
+    /* They never start. NULL: nobody asks which. */
     void (*discarded)(struct fp_parallel *parallel);
     /* All jobs have ended, `failed`, `discarded` and `cut` tell how. Once at most: not if start() refused. */
     void (*ended)(struct fp_parallel *parallel);

@@ -104,6 +104,9 @@ void py_pool_destroy(py_pool *core);
 bool py_hooks_hold(py_pool *core);
 void py_hooks_drop(py_pool *core);
 
+/* True once the pool's owner is the last user of its hooks, and will be: a closed pool starts no workers. */
+bool py_hooks_are_the_owners(py_pool *core);
+
 /* Once, at import. -1 with an exception. */
 int py_host_init(void);
 
@@ -518,7 +521,8 @@ typedef struct py_view {
     py_settings settings;
 } py_view;
 
-/* Adds submit and post to Core, with the fast calling convention. -1 with an exception. */
+/* Adds submit and post to Core, with the fast calling convention, and the hooks to what the garbage collector sees of it. -1 with an
+ * exception. */
 int py_core_add_methods(PyObject *core_type);
 
 /* Queues a range of `jobs`, ctx being a reference that the queue takes over when it succeeds. -1 with an exception. */
@@ -537,6 +541,7 @@ int py_settle(fp_submit_result result);
 typedef struct py_core_object {
     PyObject_HEAD
     py_view view;
+    int owns; /* the pool: it is no view */
 } py_core_object;
 
 /* The pool of an initialised Core; NULL with TypeError or PoolError for anything else. */

@@ -24,8 +24,10 @@ cdef extern from *:
     #else
     #define FASTPOOL_HAS_FUTEX 0
     #endif
+    #define OFFSETOF_CORE_OWNS ((Py_ssize_t)offsetof(py_core_object, owns))
     """
     bint HAS_FUTEX "FASTPOOL_HAS_FUTEX"
+    Py_ssize_t offsetof_core_owns "OFFSETOF_CORE_OWNS"
     unsigned long CYTHON_HEX_VERSION
 
 
@@ -45,7 +47,7 @@ PRIORITIES = {"high": FP_LANE_HIGH, "normal": FP_LANE_NORMAL, "low": FP_LANE_LOW
 @cython.no_gc_clear  # __dealloc__ looks at `base`, and the view's settings borrow the others
 cdef class Core:
     """The C pool behind a Pool, or behind a view of one. Its hot methods, submit and post, are added from _submit.c."""
-    cdef py_view view    # first (and no cdef methods), for C reads it there: py_core_object; .core is NULL until _open
+    cdef py_view view    # first (and no cdef methods), for C reads these two: py_core_object; .core is NULL until _open
     cdef bint owns       # the pool: it is no view. `base` does not tell when the garbage collector has cleared it
     cdef object base     # of a view: what it is a view of, which holds the pool
     cdef object context  # what the view's settings borrow
@@ -433,7 +435,8 @@ cdef int _set_spin() except -1:
 cdef int _wire() except -1:
     global py_kernel_type, py_kernel_refuse, py_kernel_convert
     cdef Core probe = Core.__new__(Core)
-    if <char *>&probe.view - <char *><PyObject *>probe != sizeof(PyObject):
+    if (<char *>&probe.view - <char *><PyObject *>probe != sizeof(PyObject) or
+            <char *>&probe.owns - <char *><PyObject *>probe != offsetof_core_owns):
         raise ImportError("fastpool: Core is not laid out as _bridge.h says")
     cnp.import_array()
     py_errors_init(_errors)

@@ -210,6 +210,11 @@ void py_hooks_drop(py_pool *core)
         Py_CLEAR(core->hooks);
 }
 
+bool py_hooks_are_the_owners(py_pool *core)
+{
+    return fp_load(&core->pool->state, fp_seq_cst) >= FP_POOL_CLOSED && fp_load(&core->hooks_users, fp_acquire) == 1;
+}
+
 /* Before a thread starts: the pool's owner may be gone before the thread has come as far as to take a reference. A thread
  * that could not be started is never the last user, for whoever wanted to start it is one too. */
 static void worker_count(void *arg, int change)

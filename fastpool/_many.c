@@ -17,7 +17,8 @@
  *             no future that has: from a future through the capsule and a list to it is a cycle that no collector sees.
  * Cancelling  C1 B2, and the future's state   C2 `want` is read, by a read-modify-write: either it sees L1, and wakes, or L1
  *             comes after it and the waiter sees C1.
- * Discarding  D1 discarded_from   D2 discarded (fp_parallel.h)   then as B4. Calls from discarded_from on never start.
+ * Discarding  D1 discarded_from (fp_parallel.h)   D2 fetch_or STARTED of each block from there on, as B1: who was cancelled before
+ *             stays so, and nobody is any more   D3 discarded (fp_parallel.h)   then as B4. These calls never start.
  * Ownership   The futures hold the capsule that holds all this; so does the carrier, a future that nobody sees, which the queue
  *             holds until it has let go of the record.
  */
@@ -146,7 +147,17 @@ static void block_ended(fp_parallel *parallel, int64_t begin, int64_t end, const
     tell(many, block);
 }
 
-/* The pool has discarded what had not started: whole blocks. */
+/* D2. Whole blocks. */
+static int64_t seal(fp_parallel *parallel)
+{
+    py_many *many = many_of(parallel);
+    int64_t cancelled = 0;
+    for (int64_t block = parallel->discarded_from >> many->shift; block < blocks_of(many); block++)
+        cancelled += __builtin_popcountll(fp_fetch_or(&many->words[block], BLOCK_STARTED, fp_acq_rel));
+    return cancelled;
+}
+
+/* The pool has discarded what had not started. */
 static void discarded(fp_parallel *parallel)
 {
     py_many *many = many_of(parallel);
@@ -168,7 +179,7 @@ static void released(fp_parallel *parallel)
 }
 
 static const fp_parallel_class calls_class = {
-    .run = run_block, .piece_ended = block_ended, .discarded = discarded, .ended = ended, .released = released};
+    .run = run_block, .piece_ended = block_ended, .seal = seal, .discarded = discarded, .ended = ended, .released = released};
 
 /* ---- what a future asks ---- */
 
@@ -207,13 +218,13 @@ bool py_element_has_ended(py_future *future)
 
 static int phase_now(py_future *future)
 {
-    int done = fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst);
-    if (done != 0 && (fp_load(&many_in(future)->words[block_in(future)], fp_relaxed) & bit_of(future)))
+    int done = fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst), reason = discarded_as(future);
+    if ((done != 0 || reason != 0) && (fp_load(&many_in(future)->words[block_in(future)], fp_relaxed) & bit_of(future)))
         return PY_CANCELLED_AND_NOTIFIED; /* who has set its bit may be about to say so */
     if (done != 0)
         return done == TOO_LATE ? PY_FAILED : PY_FINISHED;
-    if (discarded_as(future) != 0)
-        return discarded_as(future) == 1 + FP_DISCARD_CANCELLED ? PY_CANCELLED_AND_NOTIFIED : PY_FAILED;
+    if (reason != 0)
+        return reason == 1 + FP_DISCARD_CANCELLED ? PY_CANCELLED_AND_NOTIFIED : PY_FAILED;
     return fp_load(&many_in(future)->words[block_in(future)], fp_acquire) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
 }
 
@@ -270,7 +281,7 @@ bool py_element_cancel(py_future *future)
     fp_atomic(uint64_t) *word = &many_in(future)->words[block_in(future)];
     uint64_t bits = fp_load(word, fp_relaxed);
     do
-        if ((bits & BLOCK_STARTED) || discarded_as(future) != 0)
+        if (bits & BLOCK_STARTED)
             return false;
     while (!fp_cas(word, &bits, bits | bit_of(future), fp_acq_rel, fp_relaxed)); /* B2 */
     return true;

@@ -352,9 +352,23 @@ static PyMethodDef core_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static traverseproc traverse_attributes;
+
+/* The hooks hold what the pool was given, and on_error may well be a method of who has the pool: then they are part of a cycle. While
+ * there are workers, these hold them too, so the collector must not count them as the owner's. */
+static int core_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    py_core_object *it = (py_core_object *)self;
+    if (it->owns && py_hooks_are_the_owners(it->view.core))
+        Py_VISIT(it->view.core->hooks);
+    return traverse_attributes(self, visit, arg);
+}
+
 int py_core_add_methods(PyObject *type)
 {
     core_type = (PyTypeObject *)type;
+    traverse_attributes = core_type->tp_traverse;
+    core_type->tp_traverse = core_traverse; /* Cython knows of the attributes only */
     for (PyMethodDef *method = core_methods; method->ml_name != NULL; method++) {
         PyObject *descriptor = PyDescr_NewMethod(core_type, method);
         /* By way of the dict: Core is an extension type, whose attributes cannot be set. */

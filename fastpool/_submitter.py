@@ -281,7 +281,8 @@ class Submitter(_core.Core, Executor):
         -----
         Blocking: never; nor does ``on_full="caller_runs"`` run the job on the event loop's thread: it waits for room. But an
         event loop that runs in a job of this pool runs what it awaits, where no other worker has begun to within 10 ms, for
-        all workers may be waiting so. Jobs of one event loop start in the order of their submits.
+        all workers may be waiting so. Jobs of one event loop start in the order of their submits,
+        but for those which do not wait for room while others do.
 
         Examples
         --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import math
 import queue
@@ -384,3 +385,20 @@ def test_submit_many_under_each_policy(make_pool: MakePool, on_full: str) -> Non
     expected = {"raise": [], "block": [], "caller_runs": [*range(3, 10), *range(3)], "discard_oldest": [7, 8, 9]}
     assert ran == expected[on_full]
     assert sum(future.cancelled() for future in futures) == {"caller_runs": 0, "discard_oldest": 7}.get(on_full, 3)
+
+
+def test_run_refuses_or_discards_at_once_though_others_wait_for_room(make_pool: MakePool) -> None:
+    async def main() -> None:
+        waiting = pool.run(int)
+        with pytest.raises(fastpool.PoolOverloaded, match="full"):
+            await asyncio.wait_for(pool.options(on_full="raise").run(int), WAIT)
+        newest = pool.options(on_full="discard_oldest").run(str)
+        assert queued.cancelled()
+        held.release()
+        assert await asyncio.wait_for(newest, WAIT) == ""
+        assert await asyncio.wait_for(waiting, WAIT) == 0
+
+    pool = make_pool(1, queue_size=1)
+    with Held(pool) as held:
+        queued = pool.submit(int)
+        asyncio.run(main())

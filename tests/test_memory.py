@@ -487,3 +487,20 @@ def test_a_view_in_a_cycle_with_its_pool_is_collected_with_it() -> None:
     del pool
     gc.collect()
     assert gone() is None
+
+
+def test_a_pool_that_was_shut_down_goes_with_who_has_it_and_is_told_by_it(no_gc: None) -> None:
+    class Service:
+        def __init__(self) -> None:
+            self.pool = fastpool.Pool(1, initializer=self.noted, on_error=self.noted)
+
+        def noted(self, *_: object) -> None:
+            pass
+
+    service = Service()
+    assert service.pool.submit(int).result(WAIT) == 0
+    assert service.pool.shutdown()
+    gone = weakref.ref(service)
+    del service
+    gc.collect()
+    assert gone() is None

@@ -715,3 +715,17 @@ def test_a_call_that_waits_for_calls_of_its_own_pool_comes_to_its_end(single: fa
     inner = fastpool.kernel(deeper)
     assert results(single.submit_many(inner, [2.0, 0.0, 1.0])) == [14.0, 1.0, 4.0]
     idle_metrics(single)
+
+
+def test_calls_cancelled_before_their_deadline_count_as_cancelled(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    with Held(pool):
+        futures = pool.options(timeout=0.02).submit_many(kernels.identity, np.arange(100.0))
+        chosen = [futures[i] for i in (0, 50, 99)]
+        assert all(future.cancel() for future in chosen)
+        for future in futures:
+            if future not in chosen:
+                assert isinstance(future.exception(WAIT), fastpool.JobTimeout)
+    assert all(future.cancelled() for future in chosen)
+    metrics = idle_metrics(pool)
+    assert (metrics.jobs_cancelled, metrics.jobs_timed_out) == (3, 97)
