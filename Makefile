@@ -15,7 +15,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 SOURCES := $(wildcard csrc/*.[ch] fastpool/include/*.h fastpool/*.pyx fastpool/*.p[yx][dxi] fastpool/_*.[ch]) setup.py pyproject.toml
-EXAMPLES := $(addprefix fastpool/,__init__.py pool.py kernel.py kernels.py _signatures.py bench/units.py)
+EXAMPLES := $(addprefix fastpool/,__init__.py pool.py _submitter.py group.py trace.py kernel.py kernels.py _signatures.py \
+    bench/units.py prometheus.py opentelemetry.py)
 EXTRA = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 

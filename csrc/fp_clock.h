@@ -1,7 +1,8 @@
 /* fp_clock - the cheap clock of the metrics: the CPU's time-stamp counter where it is one clock for the whole machine.
  *
  * A reading costs 9.5 ns here where clock_gettime costs 23.5 (both under a hypervisor), and each job needs two. Ticks are
- * turned into nanoseconds only when someone reads the metrics: the rate is measured between process start and then.
+ * turned into nanoseconds only when someone reads the metrics: the rate is measured between process start and the first time that
+ * anyone asks.
  */
 #ifndef FP_CLOCK_H
 #define FP_CLOCK_H
@@ -32,7 +33,7 @@ static inline uint64_t fp_clock_ticks(void)
 }
 #endif
 
-/* Nanoseconds in a tick. The first call may take up to 10 ms, for the rate needs a span to be measured over. */
+/* Nanoseconds in a tick: the same in each call. The first one may take up to 10 ms, for the rate needs a span to be measured over. */
 double fp_clock_ns_per_tick(void);
 
 #endif

@@ -6,6 +6,7 @@
 #include "fp_backoff.h"
 #include "fp_clock.h"
 #include "fp_running.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 /* A thread's way through a burst. */
@@ -44,6 +45,8 @@ static void note_taken(burst_way *way, uint32_t jobs)
 /* The first job's time; its end is counted when the burst's is. */
 static void note_first(burst_way *way, uint64_t ticks)
 {
+    if (way->part->part.group->pool->options.unmeasured)
+        return;
     if (way->worker != NULL)
         fp_histogram_add(&way->worker->metrics->duration, ticks, 1);
     else
@@ -78,23 +81,33 @@ typedef struct burst_running {
     fp_group *group;
 } burst_running;
 
+static bool is_asked_to_stop(fp_group *group)
+{
+    return fp_load(&group->stop, fp_relaxed) != 0 || fp_load(&group->pool->stop, fp_relaxed) != 0;
+}
+
 static bool should_stop(fp_running *running)
 {
-    fp_group *group = ((burst_running *)running)->group;
-    return fp_load(&group->stop, fp_relaxed) != 0 || fp_load(&group->pool->stop, fp_relaxed) != 0;
+    return is_asked_to_stop(((burst_running *)running)->group);
+}
+
+static fp_outcome end_cancelled(fp_group *group)
+{
+    fp_store(&group->cancelled, true, fp_relaxed);
+    return FP_CANCELLED;
 }
 
 static fp_outcome run_job(fp_group_burst *part, uint32_t i)
 {
     fp_group *group = part->part.group;
     fp_burst_job *job = &part->burst.jobs[i];
-    if (fp_load(&group->stop, fp_relaxed) != 0) {
-        fp_store(&group->cancelled, true, fp_relaxed);
-        return FP_CANCELLED;
-    }
+    if (fp_load(&group->stop, fp_relaxed) != 0)
+        return end_cancelled(group);
     int status = fp_get(&job->function)(fp_get(&job->arg));
     if (status == 0)
         return FP_DONE;
+    if (is_asked_to_stop(group))
+        return end_cancelled(group);
     fp_group_note_failure(group, status, -1);
     return FP_FAILED;
 }
@@ -112,8 +125,8 @@ static bool run_taken(burst_way *way, uint32_t begin, uint32_t end)
 {
     fp_group_burst *part = way->part;
     uint32_t ended[3] = {0}; /* FP_DONE, FP_FAILED, FP_CANCELLED */
-    uint64_t from = way->now;
-    burst_running running = {.running.should_stop = should_stop, .group = part->part.group};
+    uint64_t from = way->now, traced = fp_trace_start(part->part.group->pool);
+    burst_running running = {.running = {.should_stop = should_stop, .pool = part->part.group->pool}, .group = part->part.group};
     fp_running_enter(&running.running);
     for (uint32_t i = begin; i < end; i++) {
         fp_outcome outcome = run_job(part, i);
@@ -122,6 +135,7 @@ static bool run_taken(burst_way *way, uint32_t begin, uint32_t end)
             fp_set(&part->first_outcome, (int)outcome);
     }
     fp_running_leave(&running.running);
+    fp_trace_ran(part->part.group->pool, "native", traced, end - begin);
     way->now = fp_clock_ticks();
     uint64_t ticks = way->now > from ? way->now - from : 0;
     set_burst_pace(way, ticks);
@@ -166,7 +180,7 @@ static void let_gather(burst_way *way, uint32_t taken)
         fp_cpu_pause();
 }
 
-/* Until the burst is sealed and all of it taken. */
+/* Until the burst is sealed and all of it taken, or the worker is to yield. */
 static void run_burst(fp_group_burst *part, fp_worker *worker)
 {
     burst_way way = {.part = part, .worker = worker, .most = 1, .now = fp_clock_ticks()};
@@ -176,6 +190,8 @@ static void run_burst(fp_group_burst *part, fp_worker *worker)
             if (worker != NULL && filled == (end | FP_BURST_SEALED))
                 fp_worker_range_started(worker);
             if (run_taken(&way, begin, end))
+                return;
+            if (worker != NULL && fp_worker_should_yield(worker))
                 return;
             if (!(filled & FP_BURST_SEALED))
                 let_gather(&way, end - begin);
@@ -255,8 +271,9 @@ static void run_single(fp_group *group, fp_job_function function, void *arg)
 {
     fp_pool *pool = group->pool;
     void *token = fp_pool_let_go(pool);
-    uint64_t from = fp_clock_ticks();
+    uint64_t from = fp_clock_ticks(), traced = fp_trace_start(pool);
     int status = function(arg);
+    fp_trace_ran(pool, "native", traced, 1);
     fp_pool_note_run(pool, status == 0 ? FP_DONE : FP_FAILED, 1, fp_clock_ticks() - from);
     fp_pool_take_back(pool, token);
     if (status != 0)
@@ -318,7 +335,7 @@ void fp_group_help_burst(fp_helper *helper, fp_group_burst *part)
     burst_way way = {.part = part, .worker = NULL, .most = 1, .now = fp_clock_ticks()};
     uint32_t begin, end, filled;
     void *token = fp_pool_let_go(helper->group->pool);
-    while (fp_helper_has_time(helper) && fp_burst_take(&part->burst, way.most, &begin, &end, &filled)) {
+    while (fp_helper_may_go_on(helper) && fp_burst_take(&part->burst, way.most, &begin, &end, &filled)) {
         helper->has_run = true;
         run_taken(&way, begin, end);
     }

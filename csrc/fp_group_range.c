@@ -31,7 +31,7 @@ static void range_ended(fp_parallel *parallel)
     fp_group_range *range = range_of(parallel);
     if (fp_load(&parallel->failed, fp_relaxed))
         fp_group_note_failure(range->part.group, parallel->status, parallel->failed_at);
-    if (fp_load(&parallel->discarded, fp_relaxed) != 0)
+    if (fp_load(&parallel->discarded, fp_relaxed) != 0 || fp_load(&parallel->cut, fp_relaxed) != 0)
         fp_store(&range->part.group->cancelled, true, fp_relaxed);
     fp_part_end(&range->part);
 }
@@ -68,6 +68,7 @@ static fp_group_range *make_range(fp_group *group, const fp_parallel_class *kind
     fp_group_forget_ended(group);
     fp_parallel_init(&range->parallel, kind, group->pool, n, grain);
     range->parallel.stop = &group->stop;
+    range->parallel.name = "native";
     range->args = args;
     fp_part_add(group, &range->part, false);
     return range;
@@ -81,8 +82,9 @@ static fp_submit_result queue_range(fp_group *group, fp_group_range *range, fp_g
         fp_part_drop(&range->part); /* the queue's reference, which it never had */
         return FP_SUBMIT_OK;
     }
-    return place == FP_BEYOND ? fp_pool_submit_beyond(group->pool, &fp_parallel_job, &range->parallel, true, jobs, FP_LANE_NORMAL)
-                              : fp_pool_submit(group->pool, &fp_parallel_job, &range->parallel, true, jobs, FP_LANE_NORMAL);
+    fp_parallel *parallel = &range->parallel;
+    return place == FP_BEYOND ? fp_pool_submit_beyond(group->pool, &fp_parallel_job, parallel, true, jobs, FP_LANE_NORMAL)
+                              : fp_pool_submit(group->pool, &fp_parallel_job, parallel, true, jobs, FP_LANE_NORMAL);
 }
 
 static fp_submit_result submit_range(fp_group *group, fp_group_range *range, fp_group_place place)

@@ -24,7 +24,12 @@ enum {
 };
 
 /* Which jobs start first, as fp_queue.h says. Within a lane they start in the order of their submits. */
-typedef enum fp_lane { FP_LANE_HIGH, FP_LANE_NORMAL, FP_LANE_LOW, FP_LANES } fp_lane;
+typedef enum fp_lane {
+    FP_LANE_HIGH,
+    FP_LANE_NORMAL, /* FP_NORMAL is math.h's */
+    FP_LANE_LOW,
+    FP_LANES,
+} fp_lane;
 
 /* How a job ended: which counter of the metrics it goes to. */
 typedef enum fp_outcome {
@@ -64,6 +69,7 @@ typedef struct fp_job {
     fp_plain(void *) ctx;
     fp_plain(uint64_t) submitted_ticks; /* fp_clock.h; 0 when nobody measures */
     fp_atomic(uint32_t) join;           /* ranges: FP_JOIN_OPEN | workers inside; see fp_queue_join */
+    fp_plain(bool) beyond;              /* past the queue's bound: see fp_queue_push_beyond */
 } fp_job;
 
 #endif

@@ -75,7 +75,9 @@ static bool move_one_of(fp_overflow *overflow, fp_lane lane, fp_queue *queue)
     if (chunk == NULL || chunk->begin == chunk->end)
         return false;
     fp_started job = chunk->items[chunk->begin].job;
-    if (!fp_queue_try_push(queue, job.job_class, job.ctx, chunk->items[chunk->begin].kind, lane, job.submitted_ticks))
+    unsigned kind = chunk->items[chunk->begin].kind;
+    if (!fp_queue_try_push(queue, job.job_class, job.ctx, kind, lane, job.submitted_ticks) &&
+        !fp_queue_push_beyond(queue, job.job_class, job.ctx, kind, lane, job.submitted_ticks))
         return false;
     fp_fetch_sub(&list->count, UINT64_C(1), fp_seq_cst); /* after the push: see FIFO in the header */
     fp_fetch_sub(&overflow->count, UINT64_C(1), fp_seq_cst);

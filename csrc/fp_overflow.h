@@ -4,8 +4,9 @@
  * and a ring cannot grow without safe memory reclamation. Beyond the ring's length jobs go to a chunked list under a
  * mutex, and workers move them on into the ring as room comes. Not lock-free, and not claimed to be.
  *
- * Lanes        Each has a list. Jobs are moved on by turns, as they are started (fp_queue.h, "Lanes"), so of 16 that are moved one
- *              at least is of the low lane, as long as its list has any.
+ * Lanes        Each has a list. Jobs are moved on by turns, as they are started (fp_queue.h, "Turns"): of 16 that are moved
+ *              one at least is of the low lane while its list has any. A high or low job that is the first of its lane need
+ *              not wait for a place ("Beyond"), so none waits behind a full ring of other lanes.
  * FIFO         A submitter goes to its lane's list as long as that is not empty, and an item leaves the counts only after it
  *              has been enqueued in the ring; so a submitter never overtakes itself within a lane.
  * Order pairs  FP_OVERFLOW_COUNT: count raised (seq_cst) -> a worker's re-check before it parks. The rest is the mutex's.

@@ -4,6 +4,7 @@
 #include "fp_awake.h"
 #include "fp_clock.h"
 #include "fp_running.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 enum {
@@ -32,7 +33,7 @@ typedef struct way {
     role role;
     int64_t grain;     /* jobs to take next */
     int64_t together;  /* pieces to a measurement */
-    int64_t pieces, jobs, failed, cancelled; /* since the clock was read */
+    int64_t pieces, jobs, failed, cancelled, timed_out; /* since the clock was read */
     int64_t done;      /* jobs in all */
     int64_t finished;  /* of them, subtracted from `unfinished` */
     int64_t from_ns, began_ns;
@@ -47,7 +48,9 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
     fp_store(&parallel->unfinished, n, fp_relaxed);
     fp_store(&parallel->pace, INT64_C(1), fp_relaxed);
     fp_store(&parallel->discarded, 0, fp_relaxed);
+    fp_store(&parallel->cut, 0, fp_relaxed);
     fp_store(&parallel->failed, false, fp_relaxed);
+    parallel->deadline_ns = FP_FOREVER;
     parallel->status = 0;
     parallel->failed_at = -1;
     parallel->grain = grain;
@@ -55,6 +58,7 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
     parallel->job_ps = NULL;
     parallel->pool = pool;
     parallel->kind = kind;
+    parallel->name = NULL;
     parallel->assisted = false;
 }
 
@@ -86,14 +90,15 @@ static void count(way *way, fp_outcome outcome, int64_t jobs, uint64_t ticks_a_j
 static void count_measured(way *way)
 {
     uint64_t ticks_a_job = (fp_clock_ticks() - way->from_ticks) / (uint64_t)way->jobs;
-    count(way, FP_DONE, way->jobs - way->failed - way->cancelled, ticks_a_job);
+    count(way, FP_DONE, way->jobs - way->failed - way->cancelled - way->timed_out, ticks_a_job);
     count(way, FP_FAILED, way->failed, ticks_a_job);
     count(way, FP_CANCELLED, way->cancelled, 0);
+    count(way, FP_TIMED_OUT, way->timed_out, 0);
 }
 
 static void start_measuring(way *way, int64_t now_ns)
 {
-    way->pieces = way->jobs = way->failed = way->cancelled = 0;
+    way->pieces = way->jobs = way->failed = way->cancelled = way->timed_out = 0;
     way->from_ticks = fp_clock_ticks();
     way->from_ns = now_ns;
 }
@@ -168,6 +173,34 @@ static void note_failure(fp_parallel *parallel, const fp_piece *piece)
     parallel->failed_at = piece->failed_at;
 }
 
+static bool is_stopped(fp_parallel *parallel)
+{
+    return (parallel->stop != NULL && fp_load(parallel->stop, fp_relaxed) != 0) ||
+           fp_load(&parallel->pool->stop, fp_relaxed) != 0;
+}
+
+static bool is_late(fp_parallel *parallel)
+{
+    return parallel->deadline_ns != FP_FOREVER && fp_os_now_ns() >= parallel->deadline_ns;
+}
+
+static bool should_go_on(fp_parallel *parallel)
+{
+    return !is_stopped(parallel) && fp_load(&parallel->discarded, fp_relaxed) == 0;
+}
+
+/* How the jobs of a piece count whose time was over when it ended; or that failed, and may have been asked to. */
+static void judge(fp_parallel *parallel, int64_t jobs, fp_piece *piece)
+{
+    if (is_late(parallel)) {
+        *piece = (fp_piece){.cancelled = piece->cancelled, .timed_out = jobs - piece->cancelled};
+        fp_store(&parallel->cut, 1 + FP_DISCARD_TIMED_OUT, fp_relaxed);
+    } else if (piece->failed != 0 && !should_go_on(parallel)) {
+        *piece = (fp_piece){.cancelled = piece->cancelled + piece->failed};
+        fp_store(&parallel->cut, 1 + FP_DISCARD_CANCELLED, fp_relaxed);
+    }
+}
+
 static void run_piece(way *way, int64_t begin, int64_t end)
 {
     fp_parallel *parallel = way->parallel;
@@ -176,17 +209,18 @@ static void run_piece(way *way, int64_t begin, int64_t end)
         fp_worker_range_started(way->worker);
     if (way->role >= ALONE) /* before they can be counted as ended */
         fp_fetch_add(&parallel->pool->submitted_extra, (uint64_t)(end - begin), fp_relaxed);
+    uint64_t traced = parallel->name != NULL ? fp_trace_start(parallel->pool) : 0;
     parallel->kind->run(parallel, begin, end, &piece);
+    fp_trace_ran(parallel->pool, parallel->name, traced, end - begin);
+    judge(parallel, end - begin, &piece);
+    if (parallel->kind->piece_ended != NULL)
+        parallel->kind->piece_ended(parallel, begin, end, &piece);
     note_failure(parallel, &piece);
     way->done += end - begin;
     way->jobs += end - begin;
     way->failed += piece.failed;
     way->cancelled += piece.cancelled;
-}
-
-static bool is_stopped(fp_parallel *parallel)
-{
-    return parallel->stop != NULL && fp_load(parallel->stop, fp_relaxed) != 0;
+    way->timed_out += piece.timed_out;
 }
 
 static int64_t discard(void *ctx, fp_discard_reason reason)
@@ -223,6 +257,8 @@ static void run_pieces(way *way)
     while (!way->enough) {
         if (is_stopped(parallel))
             discard_counted(parallel, FP_DISCARD_CANCELLED, way->role < ALONE);
+        else if (is_late(parallel))
+            discard_counted(parallel, FP_DISCARD_TIMED_OUT, way->role < ALONE);
         if (!fp_range_claim(&parallel->range, way->grain, &begin, &end))
             return;
         run_piece(way, begin, end);
@@ -242,13 +278,12 @@ typedef struct part_running {
 static bool should_stop(fp_running *running)
 {
     fp_parallel *parallel = ((part_running *)running)->parallel;
-    return is_stopped(parallel) || fp_load(&parallel->discarded, fp_relaxed) != 0 ||
-           fp_load(&parallel->pool->stop, fp_relaxed) != 0;
+    return !should_go_on(parallel) || is_late(parallel);
 }
 
 static void take_part(fp_parallel *parallel, fp_worker *worker, role role, int64_t until_ns)
 {
-    part_running running = {.running.should_stop = should_stop, .parallel = parallel};
+    part_running running = {.running = {.should_stop = should_stop, .pool = parallel->pool}, .parallel = parallel};
     way way = {.parallel = parallel, .worker = worker, .role = role, .together = 1, .until_ns = until_ns,
                .grain = parallel->grain > 0 ? parallel->grain : fp_load(&parallel->pace, fp_relaxed)};
     int64_t now_ns = fp_os_now_ns();

@@ -10,6 +10,9 @@
  * Order pair  A1 -> A1 (FP_PARALLEL_END, acq_rel): what others have written, to the one who ends it.
  * Failing     Jobs go on when one fails. F1 the first to fail (in time) claims the place for its status   F2 writes it;
  *             published by A1.
+ * Deadline    Who takes part looks at the clock before each piece, and discards what is left when it is time; the user's timer may
+ *             do so as well, where nobody comes by. A piece that ends later has timed out, and one that fails after it has
+ *             been asked to stop is cancelled: both by what is known when it returns.
  *
  * Grain       How many jobs a thread takes at a time, unless the caller says so: a piece is to take about PIECE_NS, so that
  *             taking it costs nothing beside it, but each worker is to get several, so that they end together. The first
@@ -38,18 +41,21 @@ typedef struct fp_piece {
     int64_t failed;    /* so many jobs failed */
     int64_t failed_at; /* the first of them */
     int status;        /* what it returned */
-    int64_t cancelled; /* so many had been cancelled one by one, and were left out */
+    int64_t cancelled; /* so many had been cancelled one by one, and were left out; or failed, having been asked to stop */
+    int64_t timed_out; /* so many ended when their time was over */
 } fp_piece;
 
 /* What the user of a fp_parallel supplies for each sort. Called detached (fp_pool.h, fp_host). */
 typedef struct fp_parallel_class {
     /* Runs the jobs begin <= i < end. */
     void (*run)(struct fp_parallel *parallel, int64_t begin, int64_t end, fp_piece *piece);
+    /* It has run, and this has come of it. NULL: nobody asks for pieces. */
+    void (*piece_ended)(struct fp_parallel *parallel, int64_t begin, int64_t end, const fp_piece *piece);
     /* A worker has come to it. False: it was cancelled before. NULL: always true. */
     bool (*start)(struct fp_parallel *parallel);
     /* Jobs from discarded_from on never start. NULL: nobody asks which. */
     void (*discarded)(struct fp_parallel *parallel);
-    /* All jobs have ended, `failed` and `discarded` tell how. Once at most: not if start() refused. */
+    /* All jobs have ended, `failed`, `discarded` and `cut` tell how. Once at most: not if start() refused. */
     void (*ended)(struct fp_parallel *parallel);
     /* The queue has let go of it. Once if it was queued, perhaps after ended(), and perhaps attached. */
     void (*released)(struct fp_parallel *parallel);
@@ -61,6 +67,8 @@ typedef struct fp_parallel {
     fp_atomic(int64_t) pace;       /* a piece's jobs, as last measured: where a thread that joins begins */
     fp_atomic(int) discarded;      /* 0, or 1 + fp_discard_reason: some jobs never started */
     int64_t discarded_from;        /* published by it */
+    fp_atomic(int) cut;            /* the same of pieces that ran: too late, or failed when asked to stop. Published by A1 */
+    int64_t deadline_ns;           /* FP_FOREVER: none */
     fp_atomic(bool) failed;        /* F1 */
     int status;                    /* F2: of the first job to fail */
     int64_t failed_at;             /* F2: which that was */
@@ -70,6 +78,7 @@ typedef struct fp_parallel {
                                     * live until the last job has ended */
     fp_pool *pool;
     const fp_parallel_class *kind;
+    const char *name; /* of its pieces in a trace, never freed; NULL: the class traces them itself */
     bool assisted; /* of the thread that waits for it: it counts as assisting */
 } fp_parallel;
 
@@ -80,8 +89,8 @@ void fp_parallel_init(fp_parallel *parallel, const fp_parallel_class *kind, fp_p
 extern const fp_job_class fp_parallel_job;
 
 /* True where a thread may run jobs of the pool itself while it waits for them: on the pool's own workers; and elsewhere if the
- * pool is not paused and runs several jobs at once anyway, has a worker that is set up and one that sleeps, a CPU is to spare, and
- * nothing is queued that would have to come first. So no more run at once than there may be workers, but for a moment. */
+ * pool is not paused and runs several jobs at once anyway, has a worker that is set up and one that sleeps, a CPU is to spare,
+ * and nothing is queued that would have to come first. So no more run at once than there may be workers, but for a moment. */
 bool fp_parallel_may_start_here(fp_pool *pool);
 bool fp_parallel_may_assist(fp_pool *pool);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "fp_clock.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 /* An unbounded pool keeps this many jobs in the ring; more wait in the overflow. */
@@ -34,6 +35,7 @@ fp_pool *fp_pool_create(const fp_pool_options *options, const fp_host *host)
     }
     fp_overflow_init(&pool->overflow);
     fp_mutex_init(&pool->lock);
+    fp_mutex_init(&pool->trace_lock);
     pool->usable_cpus = (uint32_t)fp_os_usable_cpus();
     fp_store(&pool->references, 1, fp_relaxed);
     pool->fork_generation = fp_os_fork_generation;
@@ -88,11 +90,14 @@ void fp_pool_release(fp_pool *pool)
     let_go_of_threads(pool);
     for (uint32_t i = 0; i < pool->made; i++)
         fp_worker_free(pool->workers[i]);
+    if (pool->trace != NULL)
+        fp_trace_close(pool->trace, pool);
     if (pool->host.free != NULL)
         pool->host.free(pool->host.arg);
     fp_queue_destroy(&pool->queue);
     fp_overflow_destroy(&pool->overflow);
     fp_mutex_destroy(&pool->lock);
+    fp_mutex_destroy(&pool->trace_lock);
     free(pool->workers);
     free(pool);
 }
@@ -182,8 +187,8 @@ void fp_pool_wake(fp_pool *pool)
 }
 
 /* Starts what is missing of the workers that the pool keeps, once it has started any. Resize does it after it has raised
- * `min_workers`, and who leaves after it has given up its place, in the one order of seq_cst: so if the places are all taken for
- * one, the other finds that one is not. */
+ * `min_workers`, and whoever leaves after it has given up its place. So if one finds all places taken, by some who are on
+ * their way out, the last of these finds what is missing: all seq_cst. */
 void fp_pool_replenish(fp_pool *pool)
 {
     while (fp_load(&pool->state, fp_seq_cst) == FP_POOL_OPEN && fp_load(&pool->live, fp_seq_cst) != 0 &&
@@ -195,7 +200,7 @@ void fp_pool_replenish(fp_pool *pool)
 /* S2. Behind the overflow of its lane as long as there is one: see FIFO in fp_overflow.h. */
 static fp_submit_result push(fp_pool *pool, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane, bool bounded)
 {
-    uint64_t now = fp_clock_ticks();
+    uint64_t now = pool->options.unmeasured ? 0 : fp_clock_ticks();
     if (fp_overflow_count(&pool->overflow) != 0 && fp_queue_has_room(&pool->queue))
         fp_overflow_refill(&pool->overflow, &pool->queue);
     if (!fp_overflow_holds(&pool->overflow, lane) && fp_queue_try_push(&pool->queue, job_class, ctx, kind, lane, now))
@@ -559,7 +564,7 @@ void fp_pool_note_run(fp_pool *pool, fp_outcome outcome, uint64_t jobs, uint64_t
 {
     if (jobs == 0)
         return;
-    if (outcome == FP_DONE || outcome == FP_FAILED) /* the others did not run */
+    if ((outcome == FP_DONE || outcome == FP_FAILED) && !pool->options.unmeasured) /* the others did not run */
         fp_histogram_add_shared(&pool->duration_extra, ticks, jobs);
     fp_pool_note(pool, outcome, jobs);
 }
@@ -576,7 +581,7 @@ void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics)
     metrics->submitted = count_submitted(pool);
     fp_mutex_unlock(&pool->lock);
     metrics->workers = fp_load(&pool->live, fp_relaxed);
-    metrics->queue_depth = fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow);
+    metrics->queue_depth = fp_pool_queued(pool);
     metrics->queue_capacity = pool->options.queue_capacity;
     metrics->rejected = fp_load(&pool->rejected, fp_relaxed);
 }

@@ -27,24 +27,31 @@
  *            `live` counts those who stay. It is raised when the thread is there and not before: neither a submitter nor
  *            a worker that would leave may count on one that then cannot be started.
  *
- *            The places are `max_workers`. It is raised (seq_cst) before fp_pool_resize() looks at the queue: so a submitter
- *            that still went by the lower number has pushed before that look, which finds its job and wakes. Where it is lowered
- *            more may run than there are places; each of those looks at the last, like all who leave.
+ *            The places are `max_workers`. Resize raises it (seq_cst) before it looks at the queue: so a submitter that still
+ *            went by the lower number has pushed before that look, which finds its job and wakes. Where resize lowers it, more
+ *            may run for a while than there are places; each of those looks at the last, like all who leave.
  *
- * Pausing    A paused pool has no work: all looks of those who would start jobs go through fp_pool_has_work(). A job can be
- *            started from the later of two events on: its push, and the end of the pause. Take that for the push wherever it says
- *            "job" or "submit" above, and all of it holds, for who does the later one wakes after it. A submitter may see to it
- *            that nobody is woken where it sees the pause after its push: then the end of the pause is the later one, all being
- *            seq_cst, and fp_pool_resume() looks whom to wake after that. A worker whose look came before the end of the pause has
- *            its token in by then (K1), or holds `searching`, or will look. Not being OPEN ends the pause as
- *            well: a shutdown has to drain.
+ * Pausing    In a paused pool there is no work: whoever would start a queued job looks through fp_pool_has_work(). A job can be
+ *            started from the later of two events on, its push and the end of the pause. Read that for the push, wherever
+ *            it says "job" or "submit" above, and all of it holds, since whoever does the later one wakes after it:
+ *            - A submitter that sees the pause after its push wakes nobody. The end of the pause is the later one then, all
+ *              being seq_cst, and fp_pool_resume() looks whom to wake after that.
+ *            - A worker that saw the pause at K3 has its token in (K1) when the pause ends, and is found by it; one that
+ *              spins, or has been woken, clears `searching` and looks after that, as ever; one that is busy looks when it is
+ *              done.
  *
- * Surplus    Where `live` is more than `max_workers`, workers leave as they come free (fp_worker.c, is_surplus): under the lock, as
- *            all who are not needed, so that resize knows who stays. Such a one may leave work behind, and may hold `searching`:
- *            it gives that up as one that has found work does, and looks again when its place is free. So if it leaves an open
- *            range, either somebody else looks, or it finds the range in its last look and wakes whoever may be woken.
+ *            A pool that is not OPEN is not paused, for it has to drain. So a worker reads the state before it looks at the
+ *            queue (K3): were it the other way round, a pause that a close ends in between would hide the jobs from the last
+ *            worker.
  *
- * Locks      `lock` guards starting and ending workers, and their numbers, never the path of a job.
+ * Surplus    Where `live` is more than `max_workers`, workers leave as they come free (leave_surplus). They count themselves
+ *            out under the lock, as all do who are not needed, so that resize knows who stays; and one that is about to park
+ *            looks after K1 whether it is to leave, so that resize, which wakes the parked ones, misses none. Such a worker
+ *            may leave work behind, an open range for one, and it may hold `searching`. It clears that, and then is one of
+ *            those who are on their way out: the others rely on its last look only, which comes after it has given up its
+ *            place, finds what is queued, and wakes whoever may be woken or started.
+ *
+ * Locks      `lock` guards starting and ending workers, and their numbers, never the path of a job. `trace_lock` is fp_trace.h's.
  */
 #ifndef FP_POOL_H
 #define FP_POOL_H
@@ -54,6 +61,7 @@
 #include "fp_overflow.h"
 #include "fp_queue.h"
 
+struct fp_trace;
 struct fp_worker;
 
 typedef enum fp_pool_state {
@@ -96,6 +104,7 @@ typedef struct fp_pool_options {
     uint32_t queue_capacity; /* 1 .. FP_QUEUE_MOST; 0: unbounded */
     int64_t idle_ns;
     int64_t spin_ns; /* how long one idle worker may spin; 0: never */
+    bool unmeasured; /* no histograms: neither submitting nor running a job reads the clock */
 } fp_pool_options;
 
 enum { FP_MOST_WORKERS = 4096, FP_PACES = 64 };
@@ -120,6 +129,7 @@ typedef struct fp_pool {
     fp_atomic(uint32_t) min_workers;      /* written under the lock */
     fp_atomic(uint32_t) max_workers;      /* the same */
     fp_atomic(uint32_t) unsettled;        /* 0 most of the time */
+    fp_atomic(uint32_t) tracing;          /* the session's number; 0: nobody traces (fp_trace.h) */
     uint32_t fork_generation;             /* fp_os_fork_generation() of the process that the workers live in */
 
     fp_aligned fp_atomic(uint32_t) searching; /* see "Who looks" */
@@ -149,6 +159,10 @@ typedef struct fp_pool {
     struct fp_worker **workers; /* under the lock: [0, made) of `places` are filled, and not emptied before the end */
     uint32_t made, places;
     fp_atomic(uint32_t) serving; /* workers in their loop */
+
+    fp_mutex trace_lock;
+    struct fp_trace *trace;  /* the open one, or NULL */
+    uint32_t trace_sessions; /* the last one's number */
 } fp_pool;
 
 typedef enum fp_submit_result {
@@ -196,14 +210,14 @@ bool fp_pool_run_oldest(fp_pool *pool);
  * for as long as no worker comes by, their records are places taken. */
 void fp_pool_drop_started(fp_pool *pool);
 
-/* From now on no queued job is started, nor the next piece of a range; what has started goes on, and a job that waits for others
- * of the pool still runs those itself. Jobs are accepted. Idempotent; from any thread. Closing the pool ends it. */
+/* From now on no queued job is started, nor the next piece of a range, until it is resumed or closed. What has started goes on,
+ * and a job that waits for others of the pool still runs those itself. Jobs are accepted. Idempotent; from any thread. */
 void fp_pool_pause(fp_pool *pool);
 void fp_pool_resume(fp_pool *pool);
 
-/* Other numbers of workers, 1 <= min_workers <= max_workers <= FP_MOST_WORKERS. At once there are `min_workers`, once the pool has
- * started any; a backlog has more started, or those that are too many leave as they come free. Where a thread cannot be
- * started now, the next submit or the next that leaves tries again. False: memory is short, nothing has changed. */
+/* Other numbers of workers, 1 <= min_workers <= max_workers <= FP_MOST_WORKERS. There are `min_workers` at once, if the pool
+ * has started any yet; more where jobs wait; and those that are too many leave as they come free. A thread that cannot be had
+ * now is tried for again at the next occasion. False: memory is short, and nothing has changed. */
 bool fp_pool_resize(fp_pool *pool, uint32_t min_workers, uint32_t max_workers);
 
 /* Accepts no more jobs. Idempotent. */
@@ -237,6 +251,12 @@ static inline bool fp_pool_is_open(fp_pool *pool)
 static inline bool fp_pool_is_paused(fp_pool *pool)
 {
     return (fp_load(&pool->unsettled, fp_seq_cst) & FP_PAUSED) && fp_load(&pool->state, fp_seq_cst) == FP_POOL_OPEN;
+}
+
+/* Records that are queued; a range is one. */
+static inline uint64_t fp_pool_queued(fp_pool *pool)
+{
+    return fp_queue_size(&pool->queue) + fp_overflow_count(&pool->overflow);
 }
 
 /* What a submit would come to, were there room: FP_SUBMIT_OK, _CLOSED, _BROKEN or _FORKED. */

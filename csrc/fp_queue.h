@@ -1,8 +1,8 @@
 /* fp_queue - the bounded queue of jobs: an array of records and rings of their indices.
  *
  * Journey: [SUBMIT -> RING -> WORKER]. Submitting takes a free record from the `free` ring (Q1), fills it (Q2) and enqueues
- * its index in its lane's `ready` ring (Q3). Starting takes the index (Q4), copies the record (Q5) and gives it back (Q6). There
- * are exactly `capacity` records, whatever the rings round up to, so "none free" is "full" and the bound is exact.
+ * its index in the `ready` ring of its lane (Q3). Starting takes the index (Q4), copies the record (Q5) and gives it back
+ * (Q6). There are exactly `capacity` records, whatever the rings round up to, so "none free" is "full" and the bound is exact.
  *
  * Progress   Lock-free, since both rings are and no step waits for another thread. A thread frozen between Q1 and Q3, or
  *            Q4 and Q6, keeps one record out of use and nothing else.
@@ -10,15 +10,18 @@
  *            it too.
  * "Full"     linearises at the `free` ring's D2, "empty" at the D2 of the last `ready` ring that was looked at.
  *
- * Lanes      Each has its own `ready` ring, of zero memory that is not touched before it is used; the records are for all, so
- *            the bound is. `laned` says that some lane but the normal one has been used. It is set before the first push to such
- *            a lane and never cleared; before that, a look is one at the normal lane. No look misses a job: all are seq_cst, so
- *            a look that comes after a push (E3) in their one order finds `laned` set, looks at all lanes, and finds
- *            the job, or it has been taken. And that is all that is asked of looks (fp_pool.h, "Who looks"): that three lanes
- *            were empty at one instant is not.
- *            Whoever starts one job after the other takes turns (fp_lane_of_turn): he looks at the high lane first, then at
- *            the normal and the low one; but in every 4th turn at the normal lane first, and in every 16th at the low one. So of
- *            16 jobs that he starts one at least is of the low lane, as long as that has any, and three of the normal one.
+ * Lanes      Each has its own `ready` ring, of zero memory that is not touched before it is used; the records are for all, and
+ *            so is the bound. `laned` says that another lane than the normal one has been used. It is set before the first
+ *            push to such a lane, and never cleared; before that a look is one at the normal lane only. No look misses a job:
+ *            all of it is seq_cst, so a look that comes after a push (E3) in the one order finds `laned` set, looks at all
+ *            lanes, and finds the job, or it has been taken. No more is asked of looks (fp_pool.h, "Who looks"); that all
+ *            lanes were empty at one instant is not.
+ * Turns      Whoever starts one job after the other looks at the high lane first, then at the normal and the low one; but in
+ *            every 4th turn at the normal lane first, and in every 16th at the low one (fp_lane_of_turn). So of 16 jobs that a
+ *            worker starts, at least one is of the low lane while that has any, and three of the normal one while it has.
+ * Beyond     A job of the overflow (fp_overflow.h) whose lane has nothing here does not wait for a place until others have
+ *            started whose turn comes after its own: there are some records past the bound for these. Not in the normal lane,
+ *            whose ring is to be no longer than the bound asks.
  *
  * Ranges     A worker that finds a range at the head joins it: it raises the record's `join` count while the record is
  *            open. From then on the record is not reused, so ctx is good from join to leave. Between the peek and the join
@@ -54,6 +57,7 @@
 
 #define FP_JOIN_OPEN UINT32_C(0x80000000)
 #define FP_JOIN_LENT UINT32_C(0x40000000) /* a spare stands in for this record in the free ring */
+enum { FP_QUEUE_BEYOND = 16 };
 enum { FP_QUEUE_MOST = 1 << 23 }; /* records; an index and its kind must fit FP_RING_VALUE_BITS */
 
 typedef struct fp_queue {
@@ -62,6 +66,7 @@ typedef struct fp_queue {
     fp_atomic(bool) laned; /* see "Lanes" */
     fp_ring ready[FP_LANES];
     fp_ring free;
+    fp_ring beyond; /* free records past the bound */
     fp_ring spare;
 } fp_queue;
 
@@ -84,7 +89,13 @@ bool fp_queue_init(fp_queue *queue, uint32_t capacity, uint32_t spares);
 void fp_queue_destroy(fp_queue *queue);
 
 /* Q1-Q3. False when the queue was full. `kind` is the class's, with FP_JOB_RANGE for a range. */
-bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane, uint64_t now_ticks);
+bool fp_queue_try_push(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane,
+                       uint64_t now_ticks);
+
+/* The same past the bound, for the oldest job of its lane in the overflow: see "Beyond". False when it is not for that lane,
+ * the lane has jobs here, or all such records are in use. */
+bool fp_queue_push_beyond(fp_queue *queue, const fp_job_class *job_class, void *ctx, unsigned kind, fp_lane lane,
+                          uint64_t now_ticks);
 
 /* The lane to look at first in the turn of that number. */
 static inline fp_lane fp_lane_of_turn(uint32_t turn)

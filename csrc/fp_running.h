@@ -10,8 +10,11 @@
 
 #include "fp_atomic.h"
 
+struct fp_pool;
+
 typedef struct fp_running {
     struct fp_running *outer;
+    const struct fp_pool *pool;
     bool (*should_stop)(struct fp_running *running); /* cancelled, or past its deadline. Needs no interpreter */
 } fp_running;
 
@@ -26,6 +29,15 @@ static inline void fp_running_enter(fp_running *running)
 static inline void fp_running_leave(fp_running *running)
 {
     fp_running_now = running->outer;
+}
+
+/* Whether a job of that pool runs, or one that waits for another which runs now. Such a job must not wait for the pool's end. */
+static inline bool fp_running_is_of(const struct fp_pool *pool)
+{
+    const fp_running *running = fp_running_now;
+    while (running != NULL && running->pool != pool)
+        running = running->outer;
+    return running != NULL;
 }
 
 /* False where nothing runs. */

@@ -1,7 +1,7 @@
 /* fp_timer - deadlines: armed and disarmed by any thread, and handed to one that sleeps until the next of them.
  *
- * Beside the road: a job with a deadline is armed when it is submitted and disarmed when it ends; what becomes due in between is
- * the affair of the one thread that sits in fp_timer_wait(), which is the user's. The timer has no thread of its own.
+ * Beside the road: a job with a deadline is armed when it is submitted and disarmed when it ends; what becomes due in between
+ * is the affair of the one thread that sits in fp_timer_wait(), which is the user's. The timer has no thread of its own.
  *
  * Method     The hierarchical timing wheel of Varghese and Lauck (SOSP 1987, scheme 7). Time is cut into ticks; a level has 64
  *            slots, a slot of level L stands for 64^L ticks, and there are levels enough for every int64_t of nanoseconds, so

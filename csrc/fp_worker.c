@@ -7,6 +7,7 @@
 #include "fp_backoff.h"
 #include "fp_clock.h"
 #include "fp_pool.h"
+#include "fp_trace.h"
 
 static _Thread_local fp_worker *current;
 
@@ -38,6 +39,7 @@ fp_worker *fp_worker_create(fp_pool *pool, uint32_t id)
 
 void fp_worker_free(fp_worker *worker)
 {
+    fp_trace_forget_row(worker->row);
     free(worker->metrics);
     free(worker);
 }
@@ -113,7 +115,7 @@ void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_
     fp_worker_metrics *metrics = worker->metrics;
     if (jobs <= 0 || outcome == FP_COUNTED_ELSEWHERE)
         return;
-    if (outcome == FP_DONE || outcome == FP_FAILED) /* the others did not run */
+    if ((outcome == FP_DONE || outcome == FP_FAILED) && !worker->pool->options.unmeasured) /* the others did not run */
         fp_histogram_add(&metrics->duration, jobs == 1 ? ticks : ticks / (uint64_t)jobs, (uint64_t)jobs);
     fp_store(&metrics->ended[outcome], fp_load(&metrics->ended[outcome], fp_relaxed) + (uint64_t)jobs, fp_release);
 }
@@ -130,16 +132,25 @@ static uint64_t since(uint64_t now, uint64_t then)
     return now > then ? now - then : 0;
 }
 
+uint64_t fp_worker_lap(fp_worker *worker)
+{
+    enum { SELDOM = 16 };
+    uint64_t from = worker->now_ticks;
+    if (worker->pool->options.unmeasured && ++worker->laps % SELDOM != 0)
+        return 0;
+    worker->now_ticks = fp_clock_ticks();
+    return since(worker->now_ticks, from);
+}
+
 static void run_job(fp_worker *worker, const fp_started *job)
 {
     fp_worker_metrics *metrics = worker->metrics;
-    uint64_t started = worker->now_ticks;
-    fp_histogram_add(&metrics->wait, since(started, job->submitted_ticks), 1);
+    if (!worker->pool->options.unmeasured)
+        fp_histogram_add(&metrics->wait, since(worker->now_ticks, job->submitted_ticks), 1);
     fp_store(&metrics->running, 1, fp_relaxed);
     fp_outcome outcome = job->job_class->run(job->ctx, worker);
     fp_store(&metrics->running, 0, fp_relaxed);
-    worker->now_ticks = fp_clock_ticks();
-    fp_worker_note(worker, outcome, 1, since(worker->now_ticks, started));
+    fp_worker_note(worker, outcome, 1, fp_worker_lap(worker));
 }
 
 static void discard_job(fp_worker *worker, const fp_started *job)
@@ -192,7 +203,8 @@ bool fp_worker_should_yield(fp_worker *worker)
     uint32_t unsettled = fp_load(&pool->unsettled, fp_relaxed);
     if (unsettled == 0)
         return false;
-    worker->yields = (unsettled & FP_SURPLUS) || fp_pool_is_paused(pool) || ((unsettled & FP_LANED) && is_turn_of_others(worker));
+    worker->yields = (unsettled & FP_SURPLUS) || fp_pool_is_paused(pool) ||
+                     ((unsettled & FP_LANED) && is_turn_of_others(worker));
     return worker->yields;
 }
 
@@ -288,8 +300,8 @@ static bool count_out(fp_pool *pool, uint32_t kept)
     return true;
 }
 
-/* Asks to leave for want of work. False when the pool is down to the workers that it keeps. A worker that has counted itself out
- * looks once more, not to be started anew at once; the look that counts is its last one (fp_pool.h, "Places"). */
+/* Asks to leave for want of work. False when the pool is down to the workers that it keeps. A worker that has counted itself
+ * out looks once more, not to be started anew at once; the look that counts is its last one (fp_pool.h, "Places"). */
 static bool leave_idle(fp_pool *pool)
 {
     fp_mutex_lock(&pool->lock);
@@ -302,8 +314,8 @@ static bool leave_idle(fp_pool *pool)
     return leaves;
 }
 
-/* Leaves a pool that has more workers than places: see fp_pool.h, "Surplus". Not one that is closed, for there it may be the last,
- * which has to empty the queue. */
+/* Leaves a pool that has more workers than places: see fp_pool.h, "Surplus". Not one that is closed, where it may be the last
+ * worker, which has to empty the queue. */
 static bool leave_surplus(fp_worker *worker)
 {
     fp_pool *pool = worker->pool;
@@ -334,14 +346,15 @@ static enum parked park(fp_worker *worker)
     uint32_t key = fp_eventcount_prepare(&pool->work); /* K1 */
     worker->searching = false;
     fp_store(&pool->searching, 0, fp_seq_cst); /* K2: whoever set it, this worker looks after the clearing */
-    uint32_t state = fp_load(&pool->state, fp_seq_cst); /* before the queue: not to take a pause that ends for emptiness */
+    uint32_t state = fp_load(&pool->state, fp_seq_cst); /* before the queue: see fp_pool.h, "Pausing" */
     if (fp_pool_has_work(pool) || (fp_load(&pool->unsettled, fp_seq_cst) & FP_SURPLUS)) { /* K3 */
         worker->searching = true; /* who submitted before K2 may have woken nobody: for the rest of those jobs, too */
         return LOOK_AGAIN;
     }
     if (state != FP_POOL_OPEN)
         return DRAINED;
-    bool to_spare = fp_load(&pool->live, fp_relaxed) > fp_load(&pool->min_workers, fp_seq_cst); /* after K1: see fp_pool_resize */
+    /* After K1: resize lowers `min_workers` and then wakes whoever has a token in, to read it anew. */
+    bool to_spare = fp_load(&pool->live, fp_relaxed) > fp_load(&pool->min_workers, fp_seq_cst);
     int64_t deadline_ns = to_spare ? idle_deadline(pool) : FP_FOREVER;
     count_awake(pool, -1);
     fp_wait_result result = fp_eventcount_wait(&pool->work, key, deadline_ns); /* K4 */
@@ -363,6 +376,7 @@ static enum parked rest(fp_worker *worker)
         worker->now_ticks = fp_clock_ticks();
         return LOOK_AGAIN;
     }
+    fp_trace_rest(worker);
     if (host->idle != NULL) {
         /* It may take a while: nobody is to rely on this worker's looking meanwhile. park() looks again. */
         worker->searching = false;

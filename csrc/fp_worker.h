@@ -7,9 +7,11 @@
  *              K1 prepare (its token is in)   K2 clear `searching`   K3 look at state and queue   K4 sleep
  *            The proof that no job is missed is in fp_pool.h ("Who looks") and fp_eventcount.h.
  *
- * Lanes      While lanes are in use, each start is a turn, by whose number the worker knows at which lane to look first (fp_queue.h),
- *            and so is each piece of a range: a worker that is in a range asks before the next piece whether the turn is another
- *            lane's, and then stops taking part. The range stays at the head of its lane for this worker and for others.
+ * Yielding   Each start is a turn, by which the worker knows at which lane to look first (fp_queue.h, "Turns"), and so is each
+ *            piece of a range. After a piece it asks whether to go on: not in a paused pool, nor as one too many, nor where the
+ *            next turn brings a job of another lane. It has run one piece at least, so lanes get their turns with ranges too.
+ *            The range stays open at the head of its lane, for this worker and for others; it is closed when all its jobs
+ *            have started. While nothing of this is the case, asking is one load.
  *
  * Attaching  Before it claims a job that needs the interpreter, a worker attaches to it, and stays attached from job to job:
  *            between claim and call there is no wait, so jobs start in the order of the queue. It detaches before a
@@ -41,9 +43,12 @@ typedef struct fp_worker {
     bool yields;              /* fp_worker_should_yield has said so, of the range that it runs */
     bool range_open;          /* runs the range at `range_head`, which it has not closed */
     fp_queue_head range_head;
+    uint32_t laps;
     uint64_t now_ticks;       /* when the last job ended, or the worker woke */
     uint64_t pulse_ticks;     /* when the host's pulse was last called */
     fp_worker_metrics *metrics;
+    struct fp_trace_row *row; /* of the trace number `session`, or NULL (fp_trace.h) */
+    uint32_t session;
 } fp_worker;
 
 /* NULL when memory is short. */
@@ -59,6 +64,10 @@ fp_worker *fp_worker_current(void);
 /* For ranges: `jobs` jobs ended so, taking `ticks` together. */
 void fp_worker_note(fp_worker *worker, fp_outcome outcome, int64_t jobs, uint64_t ticks);
 
+/* A job has ended: the ticks that it took since the last one. Where nobody measures, 0, and the clock is read only now and then, for
+ * the pulse. */
+uint64_t fp_worker_lap(fp_worker *worker);
+
 /* For bursts: so many jobs count as submitted from now on. */
 void fp_worker_note_taken(fp_worker *worker, uint32_t jobs);
 
@@ -66,8 +75,8 @@ void fp_worker_note_taken(fp_worker *worker, uint32_t jobs);
  * last chunk is run, for that may take long. */
 void fp_worker_range_started(fp_worker *worker);
 
-/* For ranges, after a chunk: true when the worker is to take no further one now, but to return from run(): the pool is paused or
- * has too many workers, or it is another lane's turn. */
+/* For ranges whose class has all_started(), after a chunk: true when the worker is to take no further one now, but to return
+ * from run(). */
 bool fp_worker_should_yield(fp_worker *worker);
 
 /* For ranges, between chunks: true when the host wants to be called back. Also moves the worker's clock. */

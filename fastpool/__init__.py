@@ -30,6 +30,7 @@ from fastpool.group import Group
 from fastpool.kernel import Kernel, kernel
 from fastpool.metrics import Histogram, Metrics
 from fastpool.pool import Pool
+from fastpool.trace import Trace
 from fastpool.view import View
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "PoolShutdown",
     "SubmitTimeout",
     "ThreadPoolExecutor",
+    "Trace",
     "View",
     "__version__",
     "current_job",

@@ -40,14 +40,14 @@ static bool start(fp_parallel *parallel)
 /* Sets the exception that a job which has ended, but not well, stands for; CancelledError where some of it was cancelled. */
 static void set_error(fp_parallel *parallel)
 {
-    int discarded = fp_load(&parallel->discarded, fp_relaxed);
+    int discarded = fp_load(&parallel->discarded, fp_relaxed), cut = fp_load(&parallel->cut, fp_relaxed);
     if (fp_load(&parallel->failed, fp_relaxed)) {
         PyObject *error = PyObject_CallFunction(py_errors_native, "iL", parallel->status, (long long)parallel->failed_at);
         if (error != NULL)
             PyErr_SetObject(py_errors_native, error);
         Py_XDECREF(error);
-    } else if (discarded == 1 + FP_DISCARD_TIMED_OUT) {
-        PyErr_SetString(py_errors_job_timeout, "the deadline passed before all of it had started");
+    } else if (discarded == 1 + FP_DISCARD_TIMED_OUT || cut == 1 + FP_DISCARD_TIMED_OUT) {
+        PyErr_SetString(py_errors_job_timeout, "the deadline passed before all of it was done");
     } else if (discarded == 1 + FP_DISCARD_BROKEN) {
         PyErr_SetString(py_errors_broken, "a worker's initializer failed; the array was not computed");
     } else {
@@ -57,7 +57,8 @@ static void set_error(fp_parallel *parallel)
 
 static bool went_well(fp_parallel *parallel)
 {
-    return !fp_load(&parallel->failed, fp_relaxed) && fp_load(&parallel->discarded, fp_relaxed) == 0;
+    return !fp_load(&parallel->failed, fp_relaxed) && fp_load(&parallel->discarded, fp_relaxed) == 0 &&
+           fp_load(&parallel->cut, fp_relaxed) == 0;
 }
 
 /* Ends a future whose array is not whole. Attached. */
@@ -112,7 +113,7 @@ bool py_array_cancel(PyObject *capsule)
 
 void py_array_time_out(py_future *future)
 {
-    PyObject *capsule = py_future_capsule(future);
+    PyObject *capsule = py_future_phase(future) < PY_FINISHED ? py_future_capsule(future) : NULL; /* a cancelled one is the queue's */
     if (capsule != NULL)
         fp_parallel_time_out(&job_in(capsule)->parallel);
     Py_XDECREF(capsule);
@@ -153,6 +154,7 @@ PyObject *py_array_job_new(py_array_job **job)
     *job = memory;
     (*job)->future = NULL;
     (*job)->range = NULL;
+    (*job)->name = NULL;
     PyObject *capsule = PyCapsule_New(memory, NULL, free_job);
     if (capsule == NULL)
         free(memory);
@@ -170,6 +172,7 @@ static void prepare(py_pool *core, py_array_job *job, int64_t n, int64_t grain)
         fp_elementwise_coalesce(&job->work);
     fp_parallel_init(&job->parallel, job->range == NULL ? &elements_class : &range_class, core->pool, n, grain);
     job->parallel.job_ps = job_ps_of(job);
+    job->parallel.name = job->name;
 }
 
 /* The future of a prepared job, which it holds; not queued. */
@@ -189,6 +192,8 @@ static py_future *make_future(const py_view *view, PyObject *capsule, PyObject *
     future->value = Py_NewRef(out);
     if (py_task_add(future, &view->settings) < 0)
         Py_CLEAR(future);
+    else if (py_future_task(future) != NULL)
+        job_in(capsule)->parallel.deadline_ns = py_future_task(future)->deadline_ns;
     return future;
 }
 

@@ -157,7 +157,7 @@ cdef int _set_operand(fp_elementwise *work, int k, cnp.ndarray array, dtype) exc
 
 cdef int _fill(py_array_job *job, Kernel k, list arrays, cnp.ndarray out) except -1:
     cdef int i, inputs = len(arrays)
-    job.job_ps = &k.job_ps
+    job.job_ps, job.name = &k.job_ps, py_kernel_name(k)
     job.work.signature, job.work.fn, job.work.data, job.work.inputs = k.signature_id, k.fn, k.data, inputs
     job.work.dims = cnp.PyArray_NDIM(out)
     for i in range(job.work.dims):
@@ -202,6 +202,7 @@ def run_range(Core pool, Kernel k, int64_t n, data, int64_t grain):
     bound = k if data is None else rebind_kernel(k, data)
     capsule = py_array_job_new(&job)
     job.range, job.data, job.job_ps = <int (*)(int64_t, int64_t, void *) noexcept nogil>k.fn, bound.data, &k.job_ps
+    job.name = py_kernel_name(k)
     py_array_run(&pool.view, capsule, (k, bound), None, n, grain)
 
 

@@ -58,7 +58,7 @@ class Line:
     """Of one pool: those who wait for room, and the thread that waits for them. These hold the pool, which holds the line."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # submitting may run callbacks and destructors, which submit in their turn
         self._waiters: deque[_Waiter] = deque()
         self._length = 0
         self._thread: threading.Thread | None = None
@@ -160,7 +160,7 @@ def _give_up(waiter: _Waiter) -> None:
         return  # its answer is on the way
     view._count_rejected()
     if _core.seconds_until(view._until_ns()) == 0:
-        _settle(waiter, JobTimeout("the group's timeout passed before there was room in the queue"))
+        _settle(waiter, JobTimeout("the deadline passed before there was room in the queue"))
     else:
         _settle(waiter, SubmitTimeout("the queue stayed full for all of submit_timeout"))
 
@@ -217,6 +217,7 @@ def run(
     `told` is called, on the event loop's thread, with the job's future, or with why there will be none if that comes later.
     """
     loop = asyncio.get_running_loop()
+    view._on_own_worker()  # refused in a forked child before the lock, whose holder may not be there
     line = view._pool._line
     future = None
     if line.is_empty() or not view._waits_for_room():
@@ -229,6 +230,16 @@ def run(
     return asyncio.wrap_future(future, loop=loop)
 
 
+def _as_of_now(view: Submitter) -> Submitter:
+    """The same for a job that a thread will submit later: its time begins now, and its context is the caller's."""
+    given: dict[str, Any] = {"timeout": None, "until_ns": view._job_deadline_ns()}
+    if view._copies_context():
+        given["context"] = contextvars.copy_context()
+    from fastpool.view import View
+
+    return View(view, given)
+
+
 def _line_up(
     view: Submitter,
     fn: Callable[..., Any],
@@ -237,8 +248,7 @@ def _line_up(
     told: Callable[[Answer], None] | None,
     loop: asyncio.AbstractEventLoop,
 ) -> asyncio.Future[Any]:
-    if view._copies_context():  # the caller's, not that of the thread which will submit
-        view = view.options(context=contextvars.copy_context())
+    view = _as_of_now(view)
     deadline_ns = min(view._submit_deadline_ns(), view._until_ns())
     waiter = _Waiter(view, loop, partial(view._submit_unless_full, fn, *args, **kwargs), told)
     view._pool._line.join(waiter)

@@ -4,10 +4,13 @@
  *   _submit.c  makes the future, which is the job's record on the Python side, and hands it to csrc/fp_pool.c
  *   _host.c    attaches a worker to the interpreter
  *   _job.c     runs the callable on the worker and completes the future
- *   _future.c  the future: states, waiting, and the face of concurrent.futures.Future
+ *   _future.c  the future: its life, its states, its methods
+ *   _wait.c    waiting for one
+ *   _standard.c  what the standard library reaches for in it
  *   _task.c    what only few jobs have: a deadline, a context, somebody who asks them to stop
  *   _timer.c   the thread that ends jobs at their deadlines
  *   _map.c     the same journey for one record that stands for many calls
+ *   _trace.c   what jobs are called, for who asks what ran when
  * _core.pyx puts them together into a module.
  */
 #ifndef FASTPOOL_BRIDGE_H
@@ -21,6 +24,7 @@
 #include "fp_pool.h"
 #include "fp_running.h"
 #include "fp_timer.h"
+#include "fp_trace.h"
 #include "fp_worker.h"
 
 /* ---- references that go from thread to thread ---- */
@@ -74,6 +78,7 @@ typedef struct py_settings {
     int64_t until_ns;          /* and when it is at the latest: a group's */
     PyObject *context;         /* NULL, True: a copy of the submitter's, or a Context. Borrowed, as is the next */
     PyObject *watcher;         /* NULL, or what is called with each future that fails */
+    bool copies_context;       /* each job runs in a copy of the Context: there are many, and some may be at work together */
 } py_settings;
 
 struct py_future;
@@ -93,6 +98,11 @@ py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, const p
 
 /* Closes the pool, lets go of it, and drops hooks. Workers that still drain keep what they need. */
 void py_pool_destroy(py_pool *core);
+
+/* What keeps `hooks` for a thread that is neither the owner's nor a worker. False: all of those have gone, and so there is no job
+ * that had not ended. Dropped attached. The caller sees to it that `core` itself lives: it has a reference to the pool. */
+bool py_hooks_hold(py_pool *core);
+void py_hooks_drop(py_pool *core);
 
 /* Once, at import. -1 with an exception. */
 int py_host_init(void);
@@ -115,6 +125,8 @@ enum {
     PY_WAITING = 16,   /* a thread sleeps on the word */
     PY_EXTRAS = 32,    /* `extras` exists: who ends the future has to announce it */
     PY_TRACKED = 64,   /* known to the garbage collector */
+    PY_STOPPING = 128, /* it runs, or has run, and was asked to stop: with PY_CANCELLED_AND_NOTIFIED, it ended so by itself */
+    PY_UNSTARTED = 256, /* RUNNING, and then ended, by the timer only: it had not started */
 };
 
 /* What a future's job is made of. It stays for the future's life. */
@@ -185,8 +197,41 @@ static inline int py_future_phase(py_future *future)
     return (int)(state & PY_PHASE);
 }
 
-/* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. */
+static inline bool py_is_final(uint32_t state)
+{
+    return (state & PY_PHASE) >= PY_FINISHED;
+}
+
+bool py_element_has_ended(py_future *future);
+
+/* Also detached. */
+static inline bool py_future_has_ended(py_future *future)
+{
+    return future->kind == PY_ELEMENT ? py_element_has_ended(future) : py_is_final(fp_load(&future->state, fp_acquire));
+}
+
+/* Tells the garbage collector of it. */
+void py_future_track(py_future *future);
+
+/* Wakes who sleeps on its state word. */
+void py_future_wake(py_future *future);
+
+/* The result of one that has finished: a new reference, or NULL with MemoryError. */
+PyObject *py_future_value(py_future *future);
+
+/* -1 with an exception where waiting would be for ever. */
+int py_future_refuse_if_forked(py_future *future);
+
+/* What the standard library reaches for (_standard.c). */
+extern PyGetSetDef py_standard_getset[];
+int py_standard_init(PyObject *extras_module);
+
+/* PENDING -> RUNNING. False when it was cancelled, or a waiter has run it. The second: for the timer, which only ends it. */
 bool py_future_start(py_future *future);
+bool py_future_start_to_end(py_future *future);
+
+/* The same of the timer, which will end it. In one step, for the queue may come to it just then, and has to know. */
+bool py_future_expire(py_future *future);
 
 /* Ends it: phase, value (stolen). Wakes and announces. Attached. */
 void py_future_complete(py_future *future, int phase, PyObject *value);
@@ -283,10 +328,8 @@ void py_reap(py_pool *core);
 
 typedef struct py_task {
     fp_atomic(uint32_t) references; /* the future's, and one for each Job object */
-    fp_atomic(uint32_t) stop;       /* somebody wants the job to stop */
-    fp_atomic(uint32_t) claimed;    /* jobs with a deadline: who sets it ends the future, the runner or the timer */
-    fp_atomic(bool) unstarted;      /* the timer has ended it, and it had not started: the queue counts it */
-    fp_atomic(bool) has_run;        /* it ended as cancelled, and had run: whoever ran it counts it */
+    fp_atomic(uint32_t) stop;       /* somebody wants the job to stop: PY_STOPPING, for Job objects */
+    fp_atomic(uint32_t) marks;      /* jobs with a deadline: below; of ranges, see _timer.c */
     int64_t deadline_ns;            /* FP_FOREVER: none */
     uint64_t id;
     fp_timer_entry timer;
@@ -334,14 +377,32 @@ static inline bool py_task_was_stopped(py_task *task)
     return fp_load(&task->pool->stop, fp_relaxed) != 0 || fp_load(&task->stop, fp_relaxed) != 0;
 }
 
+enum {
+    PY_TASK_CLAIMED = 1, /* who sets it ends the future: the runner or the timer */
+    PY_TASK_ENDED = 2,   /* the timer has ended it */
+    PY_TASK_LEFT = 4,    /* it has lost to the timer, and no longer runs, or is no longer queued */
+};
+
 /* True once: the caller ends the future. */
 static inline bool py_task_claim(py_task *task)
 {
-    return fp_exchange(&task->claimed, 1, fp_acq_rel) == 0;
+    return (fp_fetch_or(&task->marks, (uint32_t)PY_TASK_CLAIMED, fp_acq_rel) & PY_TASK_CLAIMED) == 0;
 }
 
-/* Asks a running job to stop: current_job().cancelled. Attached. */
+/* PY_TASK_ENDED or _LEFT of a job that the timer ends. True: the other had come before, and the caller counts the job. */
+static inline bool py_task_is_over(py_task *task, uint32_t mark)
+{
+    return (fp_fetch_or(&task->marks, mark, fp_acq_rel) & (PY_TASK_ENDED | PY_TASK_LEFT)) != 0;
+}
+
+/* Asks a running job to stop: current_job().cancelled. */
 void py_future_ask_to_stop(py_future *future);
+
+/* Of a job that runs on this thread. */
+static inline bool py_future_was_stopped(py_future *future)
+{
+    return (fp_load(&future->state, fp_relaxed) & PY_STOPPING) || fp_load(&future->core->pool->stop, fp_relaxed) != 0;
+}
 
 /* The deadline has come. Attached; the caller has claimed the task. */
 void py_future_time_out(py_future *future, bool had_started);
@@ -362,9 +423,14 @@ typedef struct py_running {
     py_future *future;      /* or */
     struct py_batch *batch; /* and which call of it */
     int64_t index;
+    bool keeps_future;      /* of a job with a deadline: the timer does not end it, see py_running_keep */
 } py_running;
 
 bool py_running_should_stop(fp_running *running);
+
+/* The job that runs on this thread writes to what its future will give: so that is not to end while it runs, even where the deadline
+ * passes. False: it has ended. -1, with an exception, outside of jobs. */
+int py_running_keep(void);
 
 /* The task of what runs on this thread, made if there is none, and what else a Job is told. NULL: nothing of Python's runs, or, with
  * an exception, there is no memory. */
@@ -382,14 +448,17 @@ int py_timer_start(void);
 /* A future that is about to be queued, and whose task has a deadline. */
 void py_timer_arm(py_future *future);
 
+/* True on the timer's thread in what is called because a job of the pool has timed out, which is not idle before that returns. */
+bool py_timer_ends_job_of(const fp_pool *pool);
+
 /* It has been queued, and is a range's: the caller has a reference. */
 void py_timer_queued(py_future *future);
 
 /* The queue has done with the future's record, and is about to drop its reference. Attached or not. */
 void py_timer_disarm(py_future *future);
 
-/* The interpreter ends: no pool has a job any more. */
-void py_timer_stop(void);
+/* The interpreter ends: no pool has a job any more, nor will. -1 with an exception when interrupted. */
+int py_timer_stop(void);
 
 /* In the child of a fork, whose timer thread has stayed behind. */
 void py_timer_start_child(void);
@@ -412,6 +481,7 @@ typedef struct py_code {
     int signature;
     void *data;
     PyObject *kernel; /* borrowed: it owns this */
+    const char *name; /* in a trace; interned */
 } py_code;
 
 /* What the future holds by fn or code, borrowed; NULL when it has let go of it. */
@@ -497,6 +567,25 @@ typedef enum py_tie { PY_WAS_ATTACHED, PY_TIED_WORKER, PY_TIED_BRIEFLY } py_tie;
 py_tie py_attach_now(void);
 void py_detach_again(py_tie tie);
 
+/* ---- names in a trace (_trace.c) ---- */
+
+/* A string that lives for ever; "(other)" where there are too many. Needs no interpreter. */
+const char *py_intern_name(const char *text);
+
+/* What a callable is called: its __qualname__; a partial without one: as its function; else as its type. Attached; no exception is
+ * left, and no code of the user's runs. */
+const char *py_name_of(PyObject *fn);
+const char *py_kernel_name(PyObject *kernel);
+
+/* Round a call of fn, attached: see fp_trace_start. `name` is read only when it is not 0. */
+static inline uint64_t py_trace_call(fp_pool *pool, PyObject *fn, const char **name)
+{
+    if (!fp_unlikely(fp_load(&pool->tracing, fp_relaxed) != 0))
+        return 0;
+    *name = py_name_of(fn);
+    return fp_trace_start(pool);
+}
+
 /* ---- errors, from the module fastpool.errors ---- */
 
 int py_errors_init(PyObject *errors);
@@ -525,6 +614,7 @@ typedef struct py_batch {
     int64_t deadline_ns;               /* of each call; FP_FOREVER: none */
     PyObject *context;                 /* borrowed: each call runs in a copy of it; NULL: none */
     fp_atomic(py_task *) task;         /* made by current_job(), for all calls together */
+    fp_atomic(uint32_t) stop;          /* calls that run are asked to stop */
     uint64_t first_id;                 /* of the calls */
 } py_batch;
 
@@ -545,8 +635,11 @@ int py_batch_wait(py_batch *batch, int64_t index, int64_t deadline_ns);
 int py_batch_done(py_batch *batch, int64_t index);
 int py_batch_reason(py_batch *batch);
 
-/* Lets no further call start, and counts those as cancelled. */
+/* Lets no further call start, and counts those as cancelled; asks those that run to stop. */
 void py_batch_cancel_counted(py_batch *batch);
+
+/* Of a call that runs. */
+bool py_batch_should_stop(py_batch *batch);
 
 /* ---- arrays (_array.c) ---- */
 
@@ -558,6 +651,7 @@ typedef struct py_array_job {
     fp_elementwise work;  /* filled in by the kernel's half of _core.pyx; or, of parallel_for: */
     int (*range)(int64_t begin, int64_t end, void *data);
     void *data;
+    const char *name;     /* the kernel's, interned */
     int64_t *job_ps;      /* the kernel's, which `owners` hold; atomic: see fp_parallel */
 } py_array_job;
 
@@ -592,9 +686,6 @@ PyObject *py_many_submit(const py_view *view, PyObject *capsule);
 
 /* The deadline of a carrier's calls has come: no further one starts. Attached. */
 void py_many_time_out(py_future *carrier);
-
-/* Of a future of kind PY_ELEMENT: whether it has ended; detached. */
-bool py_element_has_ended(py_future *future);
 
 /* The phase that it is in, as far as one sees without ending it. */
 int py_element_look(py_future *future);

@@ -28,6 +28,7 @@ cdef extern from "fp_pool.h":
         uint32_t queue_capacity
         int64_t idle_ns
         int64_t spin_ns
+        bint unmeasured
     ctypedef struct fp_histogram_sum:
         uint64_t sum
         uint64_t max
@@ -46,12 +47,18 @@ cdef extern from "fp_pool.h":
     bint fp_pool_wait_ended(fp_pool *pool, int64_t deadline_ns, fp_wait_result *why) noexcept nogil
     bint fp_pool_is_idle(fp_pool *pool) noexcept nogil
     bint fp_pool_is_forked(fp_pool *pool) noexcept nogil
+    bint fp_pool_is_paused(fp_pool *pool) noexcept nogil
+    uint64_t fp_pool_queued(fp_pool *pool) noexcept nogil
     bint fp_pool_discard_oldest(fp_pool *pool) noexcept
     uint32_t fp_pool_room_key(fp_pool *pool) noexcept nogil
     fp_wait_result fp_pool_wait_for_room_since(fp_pool *pool, uint32_t key, int64_t deadline_ns) noexcept nogil
     void fp_pool_tell_of_room(fp_pool *pool) noexcept nogil
     fp_wait_result fp_pool_wait_idle(fp_pool *pool, int64_t deadline_ns) noexcept nogil
     void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics) noexcept nogil
+
+
+cdef extern from "fp_running.h":
+    bint fp_running_is_of(const fp_pool *pool) noexcept nogil
 
 
 cdef extern from "fp_worker.h":
@@ -85,6 +92,7 @@ cdef extern from "_bridge.h":
         int64_t until_ns
         PyObject *context
         PyObject *watcher
+        bint copies_context
     ctypedef struct py_view:
         py_pool *core
         py_settings settings
@@ -92,10 +100,9 @@ cdef extern from "_bridge.h":
         pass
     ctypedef struct py_task:
         fp_pool *pool
-    ctypedef struct fp_running:
-        pass
     ctypedef struct py_batch:
         int64_t deadline_ns
+    bint py_running_keep() except -1
     py_task *py_running_task(int64_t *deadline_ns, uint64_t *job_id) except? NULL
     void py_task_retain(py_task *task) noexcept
     void py_task_drop(py_task *task) noexcept
@@ -117,6 +124,8 @@ cdef extern from "_bridge.h":
     int64_t py_slice_until(int64_t deadline_ns) noexcept nogil
     int py_duration_from(object timeout, const char *name, int64_t *duration_ns) except -1
     py_pool *py_pool_create(const fp_pool_options *options, object hooks, const py_settings *settings) except NULL
+    bint py_timer_ends_job_of(const fp_pool *pool) noexcept
+    int64_t py_settings_deadline(const py_settings *settings) noexcept
     void py_count_rejected(py_pool *core) noexcept
     void py_pool_destroy(py_pool *core) noexcept
     int py_pools_drain_all() except -1

@@ -42,27 +42,28 @@ ON_FULL = {"block": PY_ON_FULL_BLOCK, "raise": PY_ON_FULL_RAISE, "caller_runs": 
 PRIORITIES = {"high": FP_LANE_HIGH, "normal": FP_LANE_NORMAL, "low": FP_LANE_LOW}
 
 
-@cython.no_gc_clear  # __dealloc__ looks at `base`, by which a view that is part of a cycle would else be taken for a pool
+@cython.no_gc_clear  # __dealloc__ looks at `base`, and the view's settings borrow the others
 cdef class Core:
     """The C pool behind a Pool, or behind a view of one. Its hot methods, submit and post, are added from _submit.c."""
     cdef py_view view    # first (and no cdef methods), for C reads it there: py_core_object; .core is NULL until _open
+    cdef bint owns       # the pool: it is no view. `base` does not tell when the garbage collector has cleared it
     cdef object base     # of a view: what it is a view of, which holds the pool
     cdef object context  # what the view's settings borrow
     cdef object watcher
 
     def __dealloc__(self):
-        if self.base is None and self.view.core is not NULL:
+        if self.owns:
             py_pool_destroy(self.view.core)
 
     def _open(self, hooks, uint32_t max_workers, uint32_t min_workers, uint32_t queue_size, str on_full, submit_timeout,
-              job_timeout, idle_timeout):
+              job_timeout, idle_timeout, bint histograms):
         cdef fp_pool_options options
         cdef py_settings settings
         if self.view.core is not NULL:
             raise _errors.PoolError("the pool was initialised before")
         settings.on_full, settings.lane = ON_FULL[on_full], FP_LANE_NORMAL
         settings.until_ns = FP_FOREVER
-        settings.context, settings.watcher = NULL, NULL
+        settings.context, settings.watcher, settings.copies_context = NULL, NULL, False
         py_duration_from(submit_timeout, b"submit_timeout", &settings.submit_timeout_ns)
         py_duration_from(job_timeout, b"job_timeout", &settings.timeout_ns)
         py_duration_from(idle_timeout, b"idle_timeout", &options.idle_ns)
@@ -70,7 +71,9 @@ cdef class Core:
         options.min_workers = min_workers
         options.queue_capacity = queue_size
         options.spin_ns = py_spin_ns
+        options.unmeasured = not histograms
         self.view.core = py_pool_create(&options, hooks, &settings)
+        self.owns = True
         self.view.settings = settings
 
     def _derive(self, Core base, dict options):
@@ -92,6 +95,8 @@ cdef class Core:
             py_duration_from(options["submit_timeout"], b"submit_timeout", &settings.submit_timeout_ns)
         if "timeout" in options:
             py_duration_from(options["timeout"], b"timeout", &settings.timeout_ns)
+        if "copies_context" in options:
+            settings.copies_context = options["copies_context"]
         if "until_ns" in options:
             deadline_ns = options["until_ns"]
             settings.until_ns = min(settings.until_ns, deadline_ns)
@@ -100,6 +105,11 @@ cdef class Core:
         cdef fp_pool *pool = pool_of(self)
         cdef fp_worker *worker = fp_worker_current()
         return worker is not NULL and worker.pool is pool
+
+    def _runs_own_job(self):
+        """Whether this thread runs a job of the pool, is a worker of it, or calls back for a job of it that the timer ends."""
+        cdef fp_pool *pool = pool_of(self)
+        return self._on_own_worker() or fp_running_is_of(pool) or py_timer_ends_job_of(pool)
 
     def _close(self):
         fp_pool_close(pool_of(self))
@@ -130,6 +140,15 @@ cdef class Core:
     def _ask_to_stop(self):
         """Running jobs see that they are cancelled."""
         py_pool_ask_to_stop(pool_of(self))
+
+    def _discard_paused(self):
+        """Discards what is queued by now in a paused pool: closing it ends the pause, and workers would start it."""
+        cdef fp_pool *pool = pool_of(self)
+        cdef uint64_t left
+        if fp_pool_is_paused(pool):
+            left = fp_pool_queued(pool)
+            while left > 0 and fp_pool_discard_oldest(pool):
+                left -= 1
 
     def _discard_queued(self):
         cdef fp_pool *pool = pool_of(self)
@@ -167,8 +186,16 @@ cdef class Core:
     def _count_rejected(self):
         py_count_rejected(self.view.core)
 
+    def _job_deadline_ns(self):
+        """When a job has to have ended that is submitted now."""
+        return py_settings_deadline(&self.view.settings)
+
     def _copies_context(self):
         return self.context is True
+
+    def _has_context(self):
+        """One that jobs run in, and not at the same time."""
+        return self.context is not None and self.context is not True
 
     def _wait_ended(self, timeout):
         """True when all workers have ended within `timeout` seconds."""
@@ -350,6 +377,7 @@ include "_arrays.pxi"
 include "_many.pxi"
 include "_gate.pxi"
 include "_jobs.pxi"
+include "_trace.pxi"
 
 
 def deadline_from(timeout):

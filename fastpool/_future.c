@@ -22,20 +22,12 @@
 #include "_bridge.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stddef.h>
-
-#include "fp_awake.h"
-#include "fp_backoff.h"
 
 PyTypeObject *py_future_type;
 
-static PyObject *extras_factory; /* () -> Extras */
-static PyObject *announce_hook;  /* (future, extras) -> None */
-static PyObject *helping_waiters; /* (future, list) -> what stands for the list on a worker of the future's pool */
+static PyObject *announce_hook; /* (future, extras) -> None */
 static PyObject *standard_cancel;
-static PyObject *state_names[6];
-static PyObject *name_condition, *name_waiters, *name_callbacks;
 
 /* ---- making and unmaking ---- */
 
@@ -112,7 +104,7 @@ static int future_init(PyObject *self, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
-static void track(py_future *future)
+void py_future_track(py_future *future)
 {
     if (!(fp_load(&future->state, fp_relaxed) & PY_TRACKED) &&
         !(fp_fetch_or(&future->state, PY_TRACKED, fp_relaxed) & PY_TRACKED))
@@ -273,22 +265,32 @@ static void future_dealloc(PyObject *self)
 
 static int future_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-    track((py_future *)self);
+    py_future_track((py_future *)self);
     return PyObject_GenericSetAttr(self, name, value);
 }
 
 /* ---- states ---- */
 
-bool py_future_start(py_future *future)
+static bool start_as(py_future *future, uint32_t flags)
 {
     uint32_t state = fp_load(&future->state, fp_relaxed);
     while ((state & PY_PHASE) == PY_PENDING)
-        if (fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | PY_RUNNING, fp_acquire, fp_relaxed))
+        if (fp_cas(&future->state, &state, (state & ~(uint32_t)PY_PHASE) | flags, fp_acquire, fp_relaxed))
             return true;
     return false;
 }
 
-static void wake(py_future *future)
+bool py_future_start(py_future *future)
+{
+    return start_as(future, PY_RUNNING);
+}
+
+bool py_future_start_to_end(py_future *future)
+{
+    return start_as(future, PY_RUNNING | PY_UNSTARTED);
+}
+
+void py_future_wake(py_future *future)
 {
     fp_os_wake(&future->state, INT_MAX);
 }
@@ -296,7 +298,7 @@ static void wake(py_future *future)
 static uint32_t ended_state(uint32_t state, int phase)
 {
     uint32_t announcing = state & PY_EXTRAS ? PY_ANNOUNCING : 0;
-    return (state & (PY_EXTRAS | PY_TRACKED)) | (uint32_t)phase | announcing;
+    return (state & (PY_EXTRAS | PY_TRACKED | PY_STOPPING | PY_UNSTARTED)) | (uint32_t)phase | announcing;
 }
 
 /* R2 and R3. True when there is something to announce. */
@@ -306,7 +308,7 @@ static bool end(py_future *future, int phase)
     while (!fp_cas(&future->state, &state, ended_state(state, phase), fp_acq_rel, fp_relaxed))
         ;
     if (state & PY_WAITING)
-        wake(future);
+        py_future_wake(future);
     return state & PY_EXTRAS;
 }
 
@@ -341,7 +343,7 @@ void py_future_complete(py_future *future, int phase, PyObject *value)
 {
     future->value = value;
     if (value != NULL && PyObject_IS_GC(value))
-        track(future);
+        py_future_track(future);
     bool announce = end(future, phase);
     py_task *task = py_future_task(future);
     if (task != NULL)
@@ -375,7 +377,7 @@ bool py_future_cancel(py_future *future)
             return false;
     while (!fp_cas(&future->state, &state, ended_state(state, PY_CANCELLED_AND_NOTIFIED), fp_acq_rel, fp_relaxed));
     if (state & PY_WAITING)
-        wake(future);
+        py_future_wake(future);
     if (future->kind == PY_ELEMENT)
         py_element_cancelled(future);
     /* An array's job is the queue's as well: it goes when the queue has come to it. */
@@ -385,202 +387,6 @@ bool py_future_cancel(py_future *future)
     if (state & PY_EXTRAS)
         py_future_announce(future);
     return true;
-}
-
-static bool is_final(uint32_t state)
-{
-    return (state & PY_PHASE) >= PY_FINISHED;
-}
-
-/* Also detached. */
-static bool has_ended(py_future *future)
-{
-    return future->kind == PY_ELEMENT ? py_element_has_ended(future) : is_final(fp_load(&future->state, fp_acquire));
-}
-
-/* ---- waiting ---- */
-
-static fp_atomic(unsigned long) main_thread;
-
-void py_this_is_the_main_thread(void)
-{
-    fp_store(&main_thread, PyThread_get_thread_ident(), fp_relaxed);
-}
-
-/* threading.main_thread().ident. At import and not when first needed: these calls run signal handlers, whose exceptions belong
- * to the caller, and a wait that is about to ask for them could not tell. */
-int py_find_main_thread(void)
-{
-    if (fp_load(&main_thread, fp_relaxed) != 0)
-        return 0; /* this is another interpreter of the process; signal handlers are the first one's */
-    PyObject *threading = PyImport_ImportModule("threading"), *main = NULL, *ident = NULL;
-    if (threading != NULL && (main = PyObject_CallMethod(threading, "main_thread", NULL)) != NULL &&
-        (ident = PyObject_GetAttrString(main, "ident")) != NULL)
-        fp_store(&main_thread, PyLong_AsUnsignedLong(ident), fp_relaxed);
-    Py_XDECREF(ident);
-    Py_XDECREF(main);
-    Py_XDECREF(threading);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-bool py_on_main_thread(void)
-{
-    return fp_load(&main_thread, fp_relaxed) == PyThread_get_thread_ident();
-}
-
-/* Where workers want all CPUs, spinning would take one from them, and so would waking up for each of many results that come
- * one after the other: after a nap there are several. Naps grow while one soon follows the other. */
-static void nap(void)
-{
-    enum { GROWTH = 8 }; /* the longest, in first naps */
-    static _Thread_local int64_t length_ns, ended_ns;
-    fp_atomic(uint32_t) nobody_wakes = 0;
-    int64_t now_ns = fp_os_now_ns();
-    if (now_ns - ended_ns > GROWTH * py_spin_ns)
-        length_ns = py_spin_ns;
-    else if (length_ns < GROWTH * py_spin_ns)
-        length_ns *= 2;
-    fp_os_wait(&nobody_wakes, 0, now_ns + length_ns);
-    ended_ns = fp_os_now_ns();
-}
-
-/* Detached: spins a little for a job that is about to end. True when it has. */
-static bool spin_until_final(py_future *future)
-{
-    if (py_spin_ns == 0)
-        return false;
-    if (fp_awake_count() >= py_usable_cpus) {
-        nap();
-        return has_ended(future);
-    }
-    int64_t until_ns = fp_os_now_ns() + py_spin_ns;
-    unsigned round = 0;
-    do
-        for (int i = 0; i < 8; i++) {
-            if (has_ended(future))
-                return true;
-            fp_backoff(&round);
-        }
-    while (fp_os_now_ns() < until_ns);
-    return false;
-}
-
-/* Detached: the worker that ended the job lets go of the interpreter a moment later; a lock that is still taken would cost
- * a system call on each side. */
-static void await_detach(void)
-{
-    for (int i = 0; i < 64 && fp_load(&py_attached_workers, fp_relaxed) != 0; i++)
-        fp_cpu_pause();
-}
-
-static void sleep_once(py_future *future, int64_t until_ns)
-{
-    if (future->kind == PY_ELEMENT) {
-        py_element_sleep(future, until_ns);
-        return;
-    }
-    uint32_t state = fp_fetch_or(&future->state, PY_WAITING, fp_acq_rel) | PY_WAITING;
-    if (!is_final(state))
-        fp_os_wait(&future->state, state, until_ns);
-}
-
-/* A worker that waits for a job of its own pool runs it, if no one has begun to: else all could wait for each other. */
-bool py_future_help(py_future *future)
-{
-    if (future->core == NULL || has_ended(future) || !py_on_own_worker(future->core))
-        return false;
-    if (future->kind == PY_ARRAY) {
-        PyObject *capsule = py_future_capsule(future);
-        if (capsule != NULL)
-            py_array_help(capsule);
-        Py_XDECREF(capsule);
-    } else if (future->kind == PY_ELEMENT) {
-        py_element_help(future);
-    } else if (py_future_start(future)) {
-        py_job_run_here(future);
-    }
-    return has_ended(future);
-}
-
-/* -1 with an exception where waiting would be for ever. */
-static int refuse_if_forked(py_future *future)
-{
-    if (future->core == NULL || future->generation == (uint8_t)fp_os_fork_generation ||
-        has_ended(future))
-        return 0;
-    PyErr_SetString(py_errors_pool, "this job belongs to the parent process, whose workers are not in this one");
-    return -1;
-}
-
-int py_future_wait(py_future *future, int64_t deadline_ns)
-{
-    if (has_ended(future))
-        return 1;
-    if ((deadline_ns == FP_FOREVER || fp_os_now_ns() < deadline_ns) && py_future_help(future))
-        return 1;
-    if (refuse_if_forked(future) < 0)
-        return -1;
-    bool sliced = py_on_main_thread(), spun = false;
-    while (!has_ended(future)) {
-        Py_BEGIN_ALLOW_THREADS
-        if (!spun) {
-            fp_fetch_add(&py_detached_waiters, 1, fp_relaxed);
-            if (spin_until_final(future))
-                await_detach();
-            fp_fetch_sub(&py_detached_waiters, 1, fp_relaxed);
-            spun = true;
-        } else {
-            sleep_once(future, sliced ? py_slice_until(deadline_ns) : deadline_ns);
-        }
-        Py_END_ALLOW_THREADS
-        if (has_ended(future))
-            return 1;
-        if (sliced && PyErr_CheckSignals() < 0)
-            return -1;
-        if (deadline_ns != FP_FOREVER && fp_os_now_ns() >= deadline_ns)
-            return 0;
-    }
-    return 1;
-}
-
-/* ---- times ---- */
-
-const char *py_type_name(PyObject *object)
-{
-    const char *name = Py_TYPE(object)->tp_name, *dot = strrchr(name, '.');
-    return dot != NULL ? dot + 1 : name;
-}
-
-int py_duration_from(PyObject *timeout, const char *name, int64_t *duration_ns)
-{
-    *duration_ns = FP_FOREVER;
-    if (timeout == NULL || timeout == Py_None)
-        return 0;
-    double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError))
-            PyErr_Format(PyExc_TypeError, "%s must be a number of seconds or None, not %.200s", name, py_type_name(timeout));
-        if (!PyErr_ExceptionMatches(PyExc_OverflowError))
-            return -1;
-        PyErr_Clear(); /* an int beyond any float: for ever, or negative */
-        seconds = PyObject_RichCompareBool(timeout, Py_False, Py_LT) == 1 ? -1.0 : INFINITY;
-    }
-    if (isnan(seconds) || seconds < 0) {
-        PyErr_Format(PyExc_ValueError, "%s must be at least 0 seconds, got %R", name, timeout);
-        return -1;
-    }
-    if (seconds < 9e9) /* beyond that, 285 years: for ever */
-        *duration_ns = (int64_t)ceil(seconds * 1e9);
-    return 0;
-}
-
-int py_deadline_from(PyObject *timeout, const char *name, int64_t *deadline_ns)
-{
-    if (py_duration_from(timeout, name, deadline_ns) < 0)
-        return -1;
-    if (*deadline_ns != FP_FOREVER)
-        *deadline_ns += fp_os_now_ns();
-    return 0;
 }
 
 /* ---- methods ---- */
@@ -611,7 +417,7 @@ static PyObject *raise_stored(py_future *future)
     return NULL;
 }
 
-static PyObject *value_of(py_future *future)
+PyObject *py_future_value(py_future *future)
 {
     if (future->kind == PY_ELEMENT)
         return py_element_value(future);
@@ -649,7 +455,7 @@ static PyObject *future_result(PyObject *self, PyObject *const *args, Py_ssize_t
     int phase = await_end("result", self, args, count, names);
     if (phase < 0)
         return NULL;
-    return phase == PY_FAILED ? raise_stored((py_future *)self) : value_of((py_future *)self);
+    return phase == PY_FAILED ? raise_stored((py_future *)self) : py_future_value((py_future *)self);
 }
 
 static PyObject *future_exception(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
@@ -703,7 +509,7 @@ static PyObject *future_cancel(PyObject *self, PyObject *unused)
         return PyObject_CallOneArg(standard_cancel, self);
     if (py_future_cancel(future) || py_future_phase(future) >= PY_CANCELLED || stop_array(future))
         Py_RETURN_TRUE;
-    if (py_future_phase(future) == PY_RUNNING && (future->kind == PY_CALLABLE || future->kind == PY_KERNEL))
+    if (future->kind == PY_CALLABLE || future->kind == PY_KERNEL)
         py_future_ask_to_stop(future);
     Py_RETURN_FALSE;
 }
@@ -744,181 +550,6 @@ static PyMethodDef future_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* ---- what the standard library reaches for ---- */
-
-static PyObject *get_extras(py_future *future)
-{
-    PyObject *extras = fp_load(&future->extras, fp_acquire);
-    if (extras == NULL) {
-        PyObject *made = PyObject_CallNoArgs(extras_factory);
-        if (made == NULL)
-            return NULL;
-        track(future);
-        if (fp_cas(&future->extras, &extras, made, fp_acq_rel, fp_acquire))
-            extras = made;
-        else
-            Py_DECREF(made);
-    }
-    /* From here on whoever ends the future announces it; if it has ended, `_state` says so already. Also where another thread
-     * has made the extras and may not have come this far. */
-    if (!(fp_load(&future->state, fp_acquire) & PY_EXTRAS)) {
-        fp_fetch_or(&future->state, PY_EXTRAS, fp_acq_rel);
-        if (future->kind == PY_ELEMENT && py_element_watch(future) < 0)
-            return NULL;
-    }
-    return extras;
-}
-
-static PyObject *extra(py_future *future, PyObject *name)
-{
-    PyObject *extras = get_extras(future);
-    return extras == NULL ? NULL : PyObject_GetAttr(extras, name);
-}
-
-static PyObject *get_condition(PyObject *self, void *unused)
-{
-    (void)unused;
-    return extra((py_future *)self, name_condition);
-}
-
-/* wait() and as_completed() put what they sleep on in here. A worker must not sleep on its own queue: it gets a list that
- * makes the sleeper help. */
-static PyObject *get_waiters(PyObject *self, void *unused)
-{
-    (void)unused;
-    py_future *future = (py_future *)self;
-    if (refuse_if_forked(future) < 0)
-        return NULL;
-    PyObject *waiters = extra(future, name_waiters);
-    if (waiters == NULL || future->core == NULL || has_ended(future) ||
-        !py_on_own_worker(future->core))
-        return waiters;
-    PyObject *helping = PyObject_CallFunctionObjArgs(helping_waiters, self, waiters, NULL);
-    Py_DECREF(waiters);
-    return helping;
-}
-
-static PyObject *get_callbacks(PyObject *self, void *unused)
-{
-    (void)unused;
-    return extra((py_future *)self, name_callbacks);
-}
-
-static PyObject *get_state(PyObject *self, void *unused)
-{
-    (void)unused;
-    py_future *future = (py_future *)self;
-    uint32_t state = fp_load(&future->state, fp_acquire);
-    int phase = state & PY_ANNOUNCING ? PY_RUNNING : (int)(state & PY_PHASE);
-    /* One of many that has ended is announced by who finds out first, and that must not be this thread here: it may hold the
-     * condition, and count on it that no state changes from one look to the next. */
-    if (future->kind == PY_ELEMENT && (state & PY_PHASE) < PY_FINISHED) {
-        phase = py_element_look(future);
-        if (phase >= PY_FINISHED && (state & PY_EXTRAS))
-            phase = PY_RUNNING;
-    }
-    return Py_NewRef(state_names[phase]);
-}
-
-/* arg_count of a future that a user made and gave an exception. */
-enum { IS_EXCEPTION = UINT8_MAX };
-
-static int refuse_if_pooled(py_future *future)
-{
-    if (future->core == NULL)
-        return 0;
-    PyErr_SetString(py_errors_pool, "this future belongs to a pool, which alone sets its state and its result");
-    return -1;
-}
-
-/* The inherited set_result, set_exception, cancel and set_running_or_notify_cancel of a future that a user made. */
-static int set_state(PyObject *self, PyObject *value, void *unused)
-{
-    (void)unused;
-    py_future *future = (py_future *)self;
-    if (refuse_if_pooled(future) < 0)
-        return -1;
-    for (int phase = 0; value != NULL && phase <= PY_CANCELLED_AND_NOTIFIED; phase++) {
-        int same = PyObject_RichCompareBool(value, state_names[phase], Py_EQ);
-        if (same < 0)
-            return -1;
-        if (!same)
-            continue;
-        if (phase == PY_FINISHED && future->arg_count == IS_EXCEPTION)
-            phase = PY_FAILED;
-        uint32_t state = fp_load(&future->state, fp_relaxed), next;
-        do
-            next = (state & (PY_EXTRAS | PY_TRACKED)) | (uint32_t)phase;
-        while (!fp_cas(&future->state, &state, next, fp_acq_rel, fp_relaxed));
-        if (state & PY_WAITING)
-            wake(future);
-        return 0;
-    }
-    PyErr_Format(PyExc_ValueError, "not a state of a future: %R", value ? value : Py_None);
-    return -1;
-}
-
-static PyObject *get_result(PyObject *self, void *unused)
-{
-    (void)unused;
-    py_future *future = (py_future *)self;
-    return py_future_phase(future) == PY_FINISHED ? value_of(future) : Py_NewRef(Py_None);
-}
-
-/* `mark` tells set_state which of the two it was that has come. */
-static int set_value(py_future *future, PyObject *value, PyObject *traceback, uint8_t mark)
-{
-    if (refuse_if_pooled(future) < 0)
-        return -1;
-    future->arg_count = mark;
-    Py_XSETREF(future->value, Py_XNewRef(value));
-    Py_XSETREF(future->args, Py_XNewRef(traceback));
-    return 0;
-}
-
-static int set_result(PyObject *self, PyObject *value, void *unused)
-{
-    (void)unused;
-    return set_value((py_future *)self, value, NULL, 0);
-}
-
-static PyObject *get_exception(PyObject *self, void *unused)
-{
-    (void)unused;
-    py_future *future = (py_future *)self;
-    return Py_NewRef(py_future_phase(future) == PY_FAILED ? future->value : Py_None);
-}
-
-static int set_exception(PyObject *self, PyObject *value, void *unused)
-{
-    (void)unused;
-    if (value == NULL || value == Py_None)
-        return set_value((py_future *)self, Py_None, NULL, 0);
-    PyObject *exception = PyExceptionClass_Check(value) ? PyObject_CallNoArgs(value) : Py_NewRef(value);
-    if (exception == NULL)
-        return -1;
-    int bad = -1;
-    if (PyExceptionInstance_Check(exception)) {
-        PyObject *traceback = PyException_GetTraceback(exception);
-        bad = set_value((py_future *)self, exception, traceback, IS_EXCEPTION);
-        Py_XDECREF(traceback);
-    } else {
-        PyErr_Format(PyExc_TypeError, "exception must be an exception, not %.200s", py_type_name(exception));
-    }
-    Py_DECREF(exception);
-    return bad;
-}
-
-static PyGetSetDef future_getset[] = {
-    {"_condition", get_condition, NULL, NULL, NULL},
-    {"_waiters", get_waiters, NULL, NULL, NULL},
-    {"_done_callbacks", get_callbacks, NULL, NULL, NULL},
-    {"_state", get_state, set_state, NULL, NULL},
-    {"_result", get_result, set_result, NULL, NULL},
-    {"_exception", get_exception, set_exception, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
 /* ---- the type ---- */
 
 PyDoc_STRVAR(future_doc,
@@ -936,7 +567,7 @@ static PyType_Slot future_slots[] = {
     {Py_tp_clear, future_clear},
     {Py_tp_setattro, future_setattro},
     {Py_tp_methods, future_methods},
-    {Py_tp_getset, future_getset},
+    {Py_tp_getset, py_standard_getset},
     {0, NULL},
 };
 
@@ -949,23 +580,13 @@ static PyType_Spec future_spec = {
 
 int py_future_init(PyObject *standard_future, PyObject *extras)
 {
-    static const char *const names[] = {"PENDING", "RUNNING", "FINISHED", "FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED"};
     if ((size_t)((PyTypeObject *)standard_future)->tp_basicsize > offsetof(py_future, state)) {
         PyErr_SetString(PyExc_ImportError, "fastpool: concurrent.futures.Future has another layout than expected");
         return -1;
     }
-    for (int i = 0; i < 6; i++)
-        if ((state_names[i] = PyUnicode_InternFromString(names[i])) == NULL)
-            return -1;
-    name_condition = PyUnicode_InternFromString("condition");
-    name_waiters = PyUnicode_InternFromString("waiters");
-    name_callbacks = PyUnicode_InternFromString("callbacks");
     standard_cancel = PyObject_GetAttrString(standard_future, "cancel");
-    if (name_condition == NULL || name_waiters == NULL || name_callbacks == NULL || standard_cancel == NULL)
-        return -1;
-    if ((extras_factory = PyObject_GetAttrString(extras, "Extras")) == NULL ||
-        (announce_hook = PyObject_GetAttrString(extras, "announce")) == NULL ||
-        (helping_waiters = PyObject_GetAttrString(extras, "HelpingWaiters")) == NULL)
+    announce_hook = PyObject_GetAttrString(extras, "announce");
+    if (standard_cancel == NULL || announce_hook == NULL || py_standard_init(extras) < 0)
         return -1;
     py_future_type = (PyTypeObject *)PyType_FromSpecWithBases(&future_spec, standard_future);
     return py_future_type == NULL ? -1 : 0;

@@ -68,7 +68,7 @@ class Hooks:
             log.critical(
                 "exception in initializer",
                 exc_info=True,
-                extra=self._fields(worker_id),
+                extra=self._fields(worker_id, "initializer failed"),
             )
             return False
         return True
@@ -87,35 +87,36 @@ class Hooks:
 
     def job_failed(self, fn: Callable[..., Any], exception: BaseException, worker_id: int) -> None:
         """Log a posted job's failure and pass it on."""
-        fields = self._fields(worker_id)
+        fields = self._fields(worker_id, "job failed")
         try:
             log.error("a posted job failed: %r on worker %d", fn, worker_id, exc_info=exception, extra=fields)
         finally:  # a log that fails is no reason to keep it from on_error
-            self._tell(JobError(exception, fn, worker_id), fields)
+            self._tell(JobError(exception, fn, worker_id))
 
     def job_panicked(self, fn: Callable[..., Any], exception: BaseException, worker_id: int) -> None:
         """Log what would have ended a thread, or a process, elsewhere. The job's future has it, too."""
-        fields = self._fields(worker_id)
+        fields = self._fields(worker_id, "job panicked")
         log.warning("a job raised %s: %r on worker %d", type(exception).__name__, fn, worker_id, extra=fields)
 
-    def _fields(self, worker_id: int) -> dict[str, Any]:
-        return {"pool": self.thread_name_prefix, "worker_id": worker_id}
+    def _fields(self, worker_id: int, event: str) -> dict[str, Any]:
+        return {"pool": self.thread_name_prefix, "worker_id": worker_id, "event": event}
 
     def _say(self, event: str, workers: int, worker_id: int) -> None:
         """Not under the lock: a handler is anybody's code. One that fails ends no worker."""
         if not log.isEnabledFor(logging.INFO):
             return
         try:
-            log.info("%s, workers=%d", event, workers, extra={**self._fields(worker_id), "event": event, "workers": workers})
-        except Exception:
+            log.info("%s, workers=%d", event, workers, extra={**self._fields(worker_id, event), "workers": workers})
+        except BaseException:  # SystemExit would pass for a failed initializer
             sys.excepthook(*sys.exc_info())
 
-    def _tell(self, failure: JobError, fields: dict[str, Any]) -> None:
+    def _tell(self, failure: JobError) -> None:
         if self.on_error is None:
             return
         try:
             self.on_error(failure)
         except BaseException:
+            fields = self._fields(failure.worker_id, "on_error failed")
             log.exception("on_error itself failed for %r", failure.fn, extra=fields)
 
     def pulse(self) -> None:

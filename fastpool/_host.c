@@ -194,7 +194,17 @@ static void idle(void *arg, fp_worker *worker)
     PyEval_SaveThread();
 }
 
-static void drop_hooks(py_pool *core)
+bool py_hooks_hold(py_pool *core)
+{
+    int users = fp_load(&core->hooks_users, fp_relaxed);
+    do
+        if (users == 0)
+            return false;
+    while (!fp_cas(&core->hooks_users, &users, users + 1, fp_acquire, fp_relaxed));
+    return true;
+}
+
+void py_hooks_drop(py_pool *core)
 {
     if (fp_fetch_sub(&core->hooks_users, 1, fp_acq_rel) == 1)
         Py_CLEAR(core->hooks);
@@ -281,11 +291,12 @@ static void worker_stop(void *arg, fp_worker *worker)
     PyEval_RestoreThread(mine.state);
     py_flush_reaped(core);
     py_reap(core);
-    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "ii", (int)worker->id, (int)worker->unneeded);
+    int unneeded = worker->unneeded && fp_pool_is_open(worker->pool); /* at a shutdown all leave for that */
+    PyObject *none = PyObject_CallMethod(core->hooks, "worker_stopped", "ii", (int)worker->id, unneeded);
     if (none == NULL)
         PyErr_WriteUnraisable(core->hooks);
     Py_XDECREF(none);
-    drop_hooks(core);
+    py_hooks_drop(core);
     py_thread_end();
 }
 
@@ -353,8 +364,7 @@ int py_pools_drain_all(void)
         if (!ended)
             return -1;
     }
-    py_timer_stop();
-    return 0;
+    return py_timer_stop();
 }
 
 py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, const py_settings *settings)
@@ -386,6 +396,6 @@ void py_pool_destroy(py_pool *core)
         return; /* its workers are in the parent; locks may be held by threads that are not here. The memory stays. */
     py_reap(core);
     fp_pool_close(core->pool);
-    drop_hooks(core);
+    py_hooks_drop(core);
     fp_pool_release(core->pool);
 }

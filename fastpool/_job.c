@@ -41,10 +41,10 @@ bool py_is_panic(PyObject *exception)
 }
 
 /* Of a failure that no future carries, or no handler expects. */
-static void tell_hooks(py_pool *core, const char *hook, PyObject *fn, PyObject *exception)
+static void tell_hooks(PyObject *hooks, const char *hook, PyObject *fn, PyObject *exception)
 {
     fp_worker *worker = fp_worker_current();
-    PyObject *none = PyObject_CallMethod(core->hooks, hook, "OOi", fn != NULL ? fn : Py_None, exception,
+    PyObject *none = PyObject_CallMethod(hooks, hook, "OOi", fn != NULL ? fn : Py_None, exception,
                                          worker != NULL ? (int)worker->id : -1);
     if (none == NULL) /* the hook logs and swallows what handlers raise; this is out of memory, or the like */
         PyErr_WriteUnraisable(fn);
@@ -56,7 +56,7 @@ void py_note_panic(py_pool *core, PyObject *fn, PyObject *exception)
     if (!py_is_panic(exception))
         return;
     fp_fetch_add(&core->panics, UINT64_C(1), fp_relaxed);
-    tell_hooks(core, "job_panicked", fn, exception);
+    tell_hooks(core->hooks, "job_panicked", fn, exception);
 }
 
 void py_note_failure(py_future *future, PyObject *exception)
@@ -67,7 +67,7 @@ void py_note_failure(py_future *future, PyObject *exception)
     Py_END_CRITICAL_SECTION();
     if (future->posted) {
         fp_fetch_add(&future->core->panics, UINT64_C(1), fp_relaxed);
-        tell_hooks(future->core, "job_failed", fn, exception);
+        tell_hooks(future->core->hooks, "job_failed", fn, exception);
     } else {
         py_note_panic(future->core, fn, exception);
     }
@@ -96,25 +96,24 @@ static PyObject *call_in(PyObject *context, PyObject *fn, PyObject *args, PyObje
 }
 
 /* The job ends as it was asked to. */
-static fp_outcome end_stopped(py_future *future, py_task *task)
+static fp_outcome end_stopped(py_future *future)
 {
-    fp_store(&task->has_run, true, fp_release);
+    fp_fetch_or(&future->state, (uint32_t)PY_STOPPING, fp_relaxed); /* it may have been the pool that was asked */
     py_future_drop_call(future);
     py_future_complete(future, PY_CANCELLED_AND_NOTIFIED, NULL);
     return FP_CANCELLED;
 }
 
 /* The job has raised, and this thread ends it. */
-static fp_outcome end_raised(py_future *future, py_task *task)
+static fp_outcome end_raised(py_future *future, bool was_late)
 {
     PyObject *exception = py_take_exception();
-    if (task != NULL && py_task_was_stopped(task) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
+    if (!was_late && py_future_was_stopped(future) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
         Py_DECREF(exception);
-        return end_stopped(future, task);
+        return end_stopped(future);
     }
-    fp_outcome outcome = py_has_deadline(task) && py_task_is_late(task) ? FP_TIMED_OUT : FP_FAILED;
     fail(future, exception);
-    return outcome;
+    return was_late ? FP_TIMED_OUT : FP_FAILED;
 }
 
 /* Its time was over when the job returned: whatever it returned or raised becomes JobTimeout. */
@@ -135,30 +134,28 @@ static void *late(PyObject *result)
     return NULL;
 }
 
-/* Of a job with a deadline: true when the timer has ended it. */
-static bool lost_to_timer(py_future *future, PyObject **result, py_task *task)
+/* The timer ends the job, or has ended it. */
+static fp_outcome outcome_of_lost(py_task *task)
 {
-    if (!py_task_claim(task)) { /* T1 */
-        Py_CLEAR(*result);
-        PyErr_Clear();
-        py_future_drop_call(future);
-        return true;
-    }
-    if (py_task_is_late(task))
-        *result = late(*result);
-    return false;
+    return py_task_is_over(task, PY_TASK_LEFT) ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
+}
+
+/* The same, of one that was started: what it was called with, and came to, goes. */
+static fp_outcome lose(py_future *future, PyObject *result, py_task *task)
+{
+    Py_XDECREF(result);
+    PyErr_Clear();
+    py_future_drop_call(future);
+    return outcome_of_lost(task);
 }
 
 /* A started job whose deadline has passed does not run: it ends. */
-static bool is_too_late(py_future *future, py_task *task)
+static fp_outcome end_too_late(py_future *future, py_task *task)
 {
-    if (!py_has_deadline(task) || !py_task_is_late(task))
-        return false;
-    if (py_task_claim(task))
-        py_future_time_out(future, false);
-    else
-        py_future_drop_call(future);
-    return true;
+    if (!py_task_claim(task)) /* T1 */
+        return lose(future, NULL, task);
+    py_future_time_out(future, false);
+    return FP_TIMED_OUT;
 }
 
 /* Runs a future that is this thread's (py_future_start). */
@@ -166,18 +163,26 @@ static fp_outcome run_started(py_future *future)
 {
     PyObject *fn = future->fn, *args = future->args, *kwargs = future->kwargs;
     py_task *task = py_future_task(future);
-    if (task != NULL && is_too_late(future, task))
-        return FP_TIMED_OUT;
-    py_running running = {.running.should_stop = py_running_should_stop, .future = future};
+    bool is_timed = py_has_deadline(task);
+    if (is_timed && py_task_is_late(task))
+        return end_too_late(future, task);
+    fp_pool *pool = future->core->pool;
+    const char *name = NULL;
+    uint64_t traced = py_trace_call(pool, fn, &name);
+    py_running running = {.running = {.should_stop = py_running_should_stop, .pool = future->core->pool}, .future = future};
     fp_running_enter(&running.running);
     PyObject *context = task == NULL ? NULL : fp_exchange(&task->context, NULL, fp_acq_rel);
     PyObject *result = call_in(context, fn, args, kwargs, future->arg_count);
     fp_running_leave(&running.running);
+    fp_trace_ran(pool, name, traced, 1);
     Py_XDECREF(context);
-    if (py_has_deadline(task) && lost_to_timer(future, &result, task))
-        return FP_TIMED_OUT;
+    if (is_timed && !running.keeps_future && !py_task_claim(task)) /* T1 */
+        return lose(future, result, task);
+    bool was_late = is_timed && py_task_is_late(task);
+    if (was_late)
+        result = late(result);
     if (result == NULL)
-        return end_raised(future, py_future_task(future)); /* which may have come meanwhile */
+        return end_raised(future, was_late);
     future->fn = future->args = future->kwargs = NULL;
     py_future_complete(future, PY_FINISHED, py_ref_to_pass(result));
     /* After the end is known, for the arguments' destructors may take their time. */
@@ -190,10 +195,10 @@ static fp_outcome run_started(py_future *future)
 /* A job that never ran ends as cancelled, or at its deadline; one that was helped along has been counted by the helper. */
 static fp_outcome outcome_of_absent(py_future *future)
 {
-    py_task *task = py_future_task(future);
-    if (py_future_phase(future) == PY_CANCELLED_AND_NOTIFIED)
-        return task != NULL && fp_load(&task->has_run, fp_acquire) ? FP_COUNTED_ELSEWHERE : FP_CANCELLED;
-    return task != NULL && fp_load(&task->unstarted, fp_acquire) ? FP_TIMED_OUT : FP_COUNTED_ELSEWHERE;
+    uint32_t state = fp_load(&future->state, fp_acquire);
+    if ((state & PY_PHASE) == PY_CANCELLED_AND_NOTIFIED)
+        return state & PY_STOPPING ? FP_COUNTED_ELSEWHERE : FP_CANCELLED;
+    return state & PY_UNSTARTED ? outcome_of_lost(py_future_task(future)) : FP_COUNTED_ELSEWHERE;
 }
 
 static fp_outcome run_python(void *ctx, fp_worker *worker)
@@ -206,18 +211,26 @@ static fp_outcome run_python(void *ctx, fp_worker *worker)
     return outcome;
 }
 
+/* A started job that does not run, for the pool is broken. */
+static fp_outcome end_broken(py_future *future, py_task *task)
+{
+    if (py_has_deadline(task) && !py_task_claim(task)) /* T1 */
+        return lose(future, NULL, task);
+    py_future_drop_call(future);
+    future->args = NULL; /* no traceback; a kernel's scalars were there */
+    PyErr_SetString(py_errors_broken, "the pool's initializer failed; the job was not run");
+    py_future_complete(future, PY_FAILED, py_take_exception());
+    return FP_CANCELLED;
+}
+
 static int64_t discard(void *ctx, fp_discard_reason reason)
 {
     py_future *future = ctx;
     fp_outcome outcome = FP_CANCELLED;
-    if (reason == FP_DISCARD_BROKEN && py_future_start(future)) {
-        py_future_drop_call(future);
-        future->args = NULL; /* no traceback; a kernel's scalars were there */
-        PyErr_SetString(py_errors_broken, "the pool's initializer failed; the job was not run");
-        py_future_complete(future, PY_FAILED, py_take_exception());
-    } else if (!py_future_cancel(future)) {
+    if (reason == FP_DISCARD_BROKEN && py_future_start(future))
+        outcome = end_broken(future, py_future_task(future));
+    else if (!py_future_cancel(future))
         outcome = outcome_of_absent(future);
-    }
     if (outcome == FP_TIMED_OUT)
         fp_pool_note(future->core->pool, FP_TIMED_OUT, 1);
     py_timer_disarm(future);
@@ -283,11 +296,13 @@ void py_reap(py_pool *core)
 /* On a worker it is detached; whoever else runs native jobs is attached, and lets go meanwhile. */
 static fp_scalar invoke(py_future *future, fp_worker *worker, int *status)
 {
-    py_running running = {.running.should_stop = py_running_should_stop, .future = future};
+    py_running running = {.running = {.should_stop = py_running_should_stop, .pool = future->core->pool}, .future = future};
     PyThreadState *state = worker == NULL ? PyEval_SaveThread() : NULL;
+    uint64_t traced = fp_trace_start(future->core->pool);
     fp_running_enter(&running.running);
     fp_scalar result = py_native_run(future, status);
     fp_running_leave(&running.running);
+    fp_trace_ran(future->core->pool, future->code->name, traced, 1);
     if (state != NULL)
         PyEval_RestoreThread(state);
     return result;
@@ -300,14 +315,14 @@ static PyObject *native_error(int status)
 }
 
 /* Ends a future whose kernel has not returned in time, or not 0. Attached; this thread has claimed it. */
-static fp_outcome end_native(py_future *future, py_task *task, int status, bool has_run)
+static fp_outcome end_native(py_future *future, int status, bool was_late, bool has_run)
 {
-    if (py_has_deadline(task) && py_task_is_late(task)) {
+    if (was_late) {
         py_future_time_out(future, has_run);
         return FP_TIMED_OUT;
     }
-    if (task != NULL && py_task_was_stopped(task))
-        return end_stopped(future, task);
+    if (py_future_was_stopped(future))
+        return end_stopped(future);
     fail(future, native_error(status));
     return FP_FAILED;
 }
@@ -321,8 +336,8 @@ static fp_outcome run_kernel(py_future *future, fp_worker *worker)
     bool is_timed = py_has_deadline(task), too_late = is_timed && py_task_is_late(task);
     fp_scalar result = too_late ? (fp_scalar){0} : invoke(future, worker, &status);
     if (is_timed && !py_task_claim(task)) /* T1 */
-        return FP_TIMED_OUT;
-    bool bad = status != 0 || (is_timed && py_task_is_late(task));
+        return outcome_of_lost(task);
+    bool was_late = is_timed && py_task_is_late(task), bad = was_late || status != 0;
     if (!bad) {
         future->scalars[0] = result;
         if (!py_future_complete_native(future, PY_FINISHED))
@@ -330,7 +345,7 @@ static fp_outcome run_kernel(py_future *future, fp_worker *worker)
     }
     py_tie tie = py_attach_now();
     if (bad)
-        outcome = end_native(future, py_future_task(future), status, !too_late);
+        outcome = end_native(future, status, was_late, !too_late);
     else
         py_future_announce(future);
     py_detach_again(tie);

@@ -80,6 +80,21 @@ cdef class Job:
         return f"<Job {self.id} on worker {self.worker_id}>"
 
 
+def keep_future():
+    """The calling job's future ends only when the job returns, even where its deadline passes before: with JobTimeout then."""
+    if not py_running_keep():
+        raise _errors.JobTimeout("the job's deadline has passed")
+
+
+def current_deadline_ns():
+    """When the calling job has to have ended."""
+    cdef Job job = current_job()
+    cdef int64_t deadline_ns = FP_FOREVER
+    if job is not None:
+        deadline_ns = job.deadline_ns
+    return deadline_ns
+
+
 def current_job():
     """The `Job` that the calling thread runs; None outside of jobs, and in kernels that run for an array.
 

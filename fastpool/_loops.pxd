@@ -61,11 +61,13 @@ cdef extern from "_bridge.h":
         pass
     int (*py_kernel_convert)(PyObject *kernel, Py_ssize_t i, PyObject *value, fp_scalar *scalar) except -1
     int py_kernel_publish(object kernel) except -1
+    const char *py_kernel_name(object kernel) noexcept
     object py_scalar_box(char type, fp_scalar scalar)
     ctypedef struct py_array_job:
         fp_elementwise work
         int (*range)(int64_t begin, int64_t end, void *data) noexcept nogil
         void *data
+        const char *name
         int64_t *job_ps
     object py_array_job_new(py_array_job **job)
     bint py_array_progress(py_future *future, int64_t *started, int64_t *total) noexcept

@@ -8,7 +8,7 @@
  *             that each worker gets BLOCKS_A_WORKER blocks. Its word: a bit for each call, set when it is cancelled, and STARTED.
  *               B1 fetch_or STARTED: the calls whose bits are not set run      by the worker, once
  *               B2 CAS a call's bit, unless STARTED                            by who cancels
- * Ending      B3 done[block] = 1   B4 the block is awaited, or is watched: wake, announce
+ * Ending      B3 done[block] = IN_TIME or TOO_LATE   B4 the block is awaited, or is watched: wake, announce
  * Waiting     L1 `want`: one more waiter, and the block that they wait for, or ANY_BLOCK where they differ   L2 done[block]
  *             L3 sleep on `epoch`   L4 `want`: one fewer; no block is wanted when that was the last one, and not before.
  *             B3, B4, L1 and L2 are seq_cst: either B4 sees L1 or L2 sees B3.
@@ -30,6 +30,7 @@
 
 enum { MOST_SHIFT = 5, BLOCKS_A_WORKER = 32 };
 #define BLOCK_STARTED (UINT64_C(1) << 63)
+enum { IN_TIME = 1, TOO_LATE = 2 };
 
 /* `want`: the waiters, and above them the block. */
 enum { WAITER_BITS = 20 };
@@ -128,11 +129,20 @@ static void run_block(fp_parallel *parallel, int64_t begin, int64_t end, fp_piec
     py_many *many = many_of(parallel);
     int64_t block = begin >> many->shift;
     uint64_t cancelled = fp_fetch_or(&many->words[block], BLOCK_STARTED, fp_acq_rel); /* B1 */
+    uint64_t traced = fp_trace_start(parallel->pool);
     if (cancelled == 0)
         run_calls(many, begin, end);
     else
         piece->cancelled = run_uncancelled(many, begin, end, cancelled);
-    fp_store(&many->done[block], 1, fp_seq_cst); /* B3 */
+    fp_trace_ran(parallel->pool, py_kernel_name(many->kernel), traced, end - begin - piece->cancelled);
+}
+
+static void block_ended(fp_parallel *parallel, int64_t begin, int64_t end, const fp_piece *piece)
+{
+    py_many *many = many_of(parallel);
+    int64_t block = begin >> many->shift;
+    (void)end;
+    fp_store(&many->done[block], piece->timed_out != 0 ? TOO_LATE : IN_TIME, fp_seq_cst); /* B3 */
     tell(many, block);
 }
 
@@ -158,7 +168,7 @@ static void released(fp_parallel *parallel)
 }
 
 static const fp_parallel_class calls_class = {
-    .run = run_block, .discarded = discarded, .ended = ended, .released = released};
+    .run = run_block, .piece_ended = block_ended, .discarded = discarded, .ended = ended, .released = released};
 
 /* ---- what a future asks ---- */
 
@@ -197,9 +207,11 @@ bool py_element_has_ended(py_future *future)
 
 static int phase_now(py_future *future)
 {
-    if (fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst) != 0) /* who has set its bit may be about to say so */
-        return fp_load(&many_in(future)->words[block_in(future)], fp_relaxed) & bit_of(future) ? PY_CANCELLED_AND_NOTIFIED
-                                                                                            : PY_FINISHED;
+    int done = fp_load(&many_in(future)->done[block_in(future)], fp_seq_cst);
+    if (done != 0 && (fp_load(&many_in(future)->words[block_in(future)], fp_relaxed) & bit_of(future)))
+        return PY_CANCELLED_AND_NOTIFIED; /* who has set its bit may be about to say so */
+    if (done != 0)
+        return done == TOO_LATE ? PY_FAILED : PY_FINISHED;
     if (discarded_as(future) != 0)
         return discarded_as(future) == 1 + FP_DISCARD_CANCELLED ? PY_CANCELLED_AND_NOTIFIED : PY_FAILED;
     return fp_load(&many_in(future)->words[block_in(future)], fp_acquire) & BLOCK_STARTED ? PY_RUNNING : PY_PENDING;
@@ -210,9 +222,11 @@ int py_element_look(py_future *future)
     return phase_now(future);
 }
 
-/* Why a call that was discarded has failed. */
-static PyObject *discard_error(py_future *future)
+/* Why a call has failed that was discarded, or took too long. */
+static PyObject *error_of(py_future *future)
 {
+    if (fp_load(&many_in(future)->done[block_in(future)], fp_relaxed) == TOO_LATE)
+        return py_job_timeout(true);
     if (discarded_as(future) == 1 + FP_DISCARD_TIMED_OUT)
         return py_job_timeout(false);
     PyErr_SetString(py_errors_broken, "a worker's initializer failed; the job was not run");
@@ -225,7 +239,7 @@ static int settle(py_future *future, int phase)
     PyObject *error = NULL;
     unsigned round = 0;
     if (phase == PY_FAILED) /* made first, for that may run Python code, and nobody is to see the future in between */
-        error = discard_error(future);
+        error = error_of(future);
     if (py_future_start(future)) {
         py_element_end(future, phase, error);
         return phase;
@@ -442,6 +456,8 @@ static int make_carrier(const py_view *view, PyObject *capsule, py_many *many)
         Py_CLEAR(many->carrier);
         return -1;
     }
+    if (py_future_task(many->carrier) != NULL)
+        many->parallel.deadline_ns = py_future_task(many->carrier)->deadline_ns;
     py_timer_arm(many->carrier);
     Py_INCREF(many->carrier); /* for the submitter: the queue may be done with it at once */
     return 0;

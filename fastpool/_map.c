@@ -13,7 +13,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "fp_clock.h"
 #include "fp_running.h"
 
 static PyObject *call_item(py_batch *batch, int64_t index)
@@ -40,26 +39,39 @@ static bool is_late(py_batch *batch)
     return batch->deadline_ns != FP_FOREVER && fp_os_now_ns() >= batch->deadline_ns;
 }
 
+static bool was_stopped(py_batch *batch)
+{
+    return fp_load(&batch->stop, fp_relaxed) != 0 || fp_load(&batch->view.core->pool->stop, fp_relaxed) != 0;
+}
+
+bool py_batch_should_stop(py_batch *batch)
+{
+    return was_stopped(batch) || is_late(batch);
+}
+
 static PyObject *call_running(py_batch *batch, int64_t index)
 {
-    py_running running = {.running.should_stop = py_running_should_stop, .batch = batch, .index = index};
+    py_running running = {.running = {.should_stop = py_running_should_stop, .pool = batch->view.core->pool},
+                          .batch = batch, .index = index};
+    const char *name = NULL;
+    uint64_t traced = py_trace_call(batch->view.core->pool, batch->fn, &name);
     fp_running_enter(&running.running);
     PyObject *value = batch->context != NULL ? call_item_in_context(batch, index) : call_item(batch, index);
     fp_running_leave(&running.running);
+    fp_trace_ran(batch->view.core->pool, name, traced, 1);
     return value;
 }
 
 /* What a call came to that did not return in time, or raised; and how it counts. */
 static PyObject *failure_of(py_batch *batch, PyObject *value, fp_outcome *outcome)
 {
-    py_task *task = fp_load(&batch->task, fp_acquire);
     PyObject *exception = value == NULL ? py_take_exception() : NULL;
     Py_XDECREF(value);
     *outcome = FP_FAILED;
     if (is_late(batch)) {
         *outcome = FP_TIMED_OUT;
         Py_XSETREF(exception, py_job_timeout(true));
-    } else if (task != NULL && py_task_was_stopped(task) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
+    } else if (was_stopped(batch) && PyErr_GivenExceptionMatches(exception, py_errors_cancelled)) {
         *outcome = FP_CANCELLED;
     } else {
         py_note_panic(batch->view.core, batch->fn, exception);
@@ -142,10 +154,8 @@ static fp_outcome run_batch(void *ctx, fp_worker *worker)
                 fp_pool_note(batch->view.core->pool, run_or_leave_out(batch, i), 1);
                 continue;
             }
-            uint64_t started = worker->now_ticks;
             fp_outcome outcome = run_or_leave_out(batch, i);
-            worker->now_ticks = fp_clock_ticks();
-            fp_worker_note(worker, outcome, 1, worker->now_ticks > started ? worker->now_ticks - started : 0);
+            fp_worker_note(worker, outcome, 1, fp_worker_lap(worker));
             fp_worker_pulse(worker);
         }
         if (is_late(batch))
@@ -232,10 +242,11 @@ int py_batch_reason(py_batch *batch)
 
 void py_batch_cancel_counted(py_batch *batch)
 {
-    py_task *task = fp_load(&batch->task, fp_acquire);
     cancel_counted(batch, is_late(batch) ? FP_DISCARD_TIMED_OUT : FP_DISCARD_CANCELLED);
+    fp_exchange(&batch->stop, 1, fp_acq_rel); /* O1 */
+    py_task *task = fp_load(&batch->task, fp_acquire);
     if (task != NULL)
-        fp_store(&task->stop, 1, fp_release);
+        fp_store(&task->stop, 1, fp_release); /* O2 */
 }
 
 py_batch *py_batch_new(const py_view *view, PyObject *owner, PyObject *fn, PyObject *items, int star, PyObject *results,

@@ -68,10 +68,16 @@ int py_kernel_publish(PyObject *object)
 {
     py_kernel_object *kernel = kernel_of(object);
     void *memory = NULL;
+    PyObject *name = PyObject_GetAttrString(object, "name");
+    const char *text = name == NULL ? NULL : PyUnicode_AsUTF8(name);
+    if (text == NULL)
+        PyErr_Clear(); /* a name that is no UTF-8 */
+    const char *interned = py_intern_name(text != NULL ? text : "kernel");
+    Py_XDECREF(name);
     if (posix_memalign(&memory, FP_CACHE_LINE, sizeof *kernel->code) != 0)
         return PyErr_NoMemory(), -1;
     kernel->code = memory;
     *kernel->code = (py_code){.fn = kernel->fn, .signature = kernel->signature, .data = kernel->data,
-                               .kernel = object};
+                               .kernel = object, .name = interned};
     return 0;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import queue
 from collections import deque
@@ -10,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from fastpool._core import seconds_until
+from fastpool._core import named_after, seconds_until
 
 if TYPE_CHECKING:
     from fastpool._submitter import Submitter
@@ -83,7 +84,7 @@ class _Unordered:
 
     def __init__(self, pool: Submitter, fn: Function, chunks: Iterator[list[Call]]) -> None:
         self.pool = pool
-        self.fn = fn
+        self.run_chunk = named_after(functools.partial(_run_chunk, fn), fn)
         self.chunks = chunks
         self.pending: set[Future[Any]] = set()
         self.closed = False
@@ -91,7 +92,7 @@ class _Unordered:
 
     def submit_next(self) -> bool:
         for chunk in itertools.islice(self.chunks, 1):
-            future = self.pool.submit(_run_chunk, self.fn, chunk)
+            future = self.pool.submit(self.run_chunk, chunk)
             self.pending.add(future)
             future.add_done_callback(self.ended.put)
             return True
@@ -133,7 +134,7 @@ def ordered(
     pool: Submitter, fn: Function, iterables: tuple[Iterable[Any], ...], buffersize: int, deadline_ns: int
 ) -> Iterator[Any]:
     """Results in order; at most `buffersize` jobs submitted and not yet yielded."""
-    return _begin(_Ordered(pool, fn, zip(*iterables, strict=False), deadline_ns), buffersize)
+    return _begin(_Ordered(pool._for_many(), fn, zip(*iterables, strict=False), deadline_ns), buffersize)
 
 
 def unordered(
@@ -141,4 +142,5 @@ def unordered(
 ) -> Iterator[Any]:
     """Results as they come; at most `buffersize` jobs of `chunksize` calls each submitted and not yet yielded."""
     calls = zip(*iterables, strict=False)
-    return _begin(_Unordered(pool, fn, iter(lambda: list(itertools.islice(calls, chunksize)), [])), buffersize)
+    chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
+    return _begin(_Unordered(pool._for_many(), fn, chunks), buffersize)

@@ -63,7 +63,7 @@ static int on_full(const py_view *view, const fp_job_class *job_class, void *ctx
     if (room == 0) {
         py_count_rejected(core);
         if (fp_os_now_ns() >= view->settings.until_ns)
-            PyErr_SetString(py_errors_job_timeout, "the group's timeout passed before there was room in the queue");
+            PyErr_SetString(py_errors_job_timeout, "the deadline passed before there was room in the queue");
         else
             PyErr_SetString(py_errors_submit_timeout, "the queue stayed full for all of submit_timeout");
     }
@@ -192,9 +192,9 @@ static const py_view *view_of(PyObject *self)
 }
 
 /* A future for fn(*args, **kwargs), not yet queued. */
-static py_future *make(PyObject *self, const char *method, PyObject *const *args, Py_ssize_t count, PyObject *names)
+static py_future *make(const py_view *view, const char *method, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    py_pool *core = view_of(self)->core;
+    py_pool *core = view->core;
     if (core == NULL) {
         PyErr_SetString(py_errors_pool, "the pool was not initialised");
         return NULL;
@@ -222,14 +222,14 @@ static py_future *make(PyObject *self, const char *method, PyObject *const *args
     if (future == NULL)
         return NULL;
     future->core = core;
-    if (py_task_add(future, &view_of(self)->settings) < 0)
+    if (py_task_add(future, &view->settings) < 0)
         Py_CLEAR(future);
     return future;
 }
 
 static PyObject *core_submit(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    py_future *future = make(self, "submit", args, count, names);
+    py_future *future = make(view_of(self), "submit", args, count, names);
     if (future != NULL && submit_future(view_of(self), future) < 0)
         Py_CLEAR(future);
     return (PyObject *)future;
@@ -238,7 +238,7 @@ static PyObject *core_submit(PyObject *self, PyObject *const *args, Py_ssize_t c
 /* submit(), or None where that would wait for room. */
 static PyObject *core_submit_unless_full(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    py_future *future = make(self, "run", args, count, names);
+    py_future *future = make(view_of(self), "run", args, count, names);
     const py_view *view = view_of(self);
     py_on_full policy = view->settings.on_full;
     if (future == NULL)
@@ -257,7 +257,7 @@ static PyObject *core_submit_unless_full(PyObject *self, PyObject *const *args, 
 
 static PyObject *core_post(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    py_future *future = make(self, "post", args, count, names);
+    py_future *future = make(view_of(self), "post", args, count, names);
     if (future == NULL)
         return NULL;
     future->posted = 1;
@@ -298,6 +298,8 @@ static PyObject *core_submit_each(PyObject *self, PyObject *const *args, Py_ssiz
     (void)count;
     PyObject *fn = args[0], *items = args[1], *futures = args[3];
     int star = args[2] == Py_True;
+    py_view view = *view_of(self);
+    view.settings.copies_context = true;
     Py_ssize_t extra = star && PyList_GET_SIZE(items) > 0 ? PyTuple_GET_SIZE(PyList_GET_ITEM(items, 0)) : 1;
     PyObject **call = PyMem_Malloc((size_t)(extra + 1) * sizeof *call);
     if (call == NULL)
@@ -307,8 +309,8 @@ static PyObject *core_submit_each(PyObject *self, PyObject *const *args, Py_ssiz
         PyObject *item = PyList_GET_ITEM(items, i);
         for (Py_ssize_t k = 0; k < extra; k++)
             call[1 + k] = star ? PyTuple_GET_ITEM(item, k) : item;
-        py_future *future = make(self, "submit_many", call, 1 + extra, NULL);
-        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 || submit_listed(view_of(self), future, futures) < 0;
+        py_future *future = make(&view, "submit_many", call, 1 + extra, NULL);
+        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 || submit_listed(&view, future, futures) < 0;
         Py_XDECREF(future);
         if (bad) {
             cancel_listed(futures);

@@ -125,7 +125,8 @@ class Submitter(_core.Core, Executor):
         """
         _arguments.function(fn)
         grain = _arguments.integer(chunksize, "chunksize", 1, 2**31)
-        size = 4 * self._pool._max_workers if buffersize is None else _arguments.integer(buffersize, "buffersize", 1, 2**31)
+        most = self._pool._max_workers
+        size = 4 * most if buffersize is None else _arguments.integer(buffersize, "buffersize", 1, 2**31)
         return _streams.unordered(self, fn, iterables, grain, size)
 
     def map_array(
@@ -298,10 +299,10 @@ class Submitter(_core.Core, Executor):
         self,
         *,
         on_full: str | None = None,
-        submit_timeout: float | None | _Unset = _UNSET,
-        timeout: float | None | _Unset = _UNSET,
+        submit_timeout: float | _Unset | None = _UNSET,
+        timeout: float | _Unset | None = _UNSET,
         priority: str | None = None,
-        context: contextvars.Context | bool | None | _Unset = _UNSET,
+        context: contextvars.Context | bool | _Unset | None = _UNSET,
     ) -> View:
         """A view of this pool that submits in another way: to keep and reuse, as ``pool.options(timeout=0.1).submit(fn)``.
 
@@ -317,8 +318,8 @@ class Submitter(_core.Core, Executor):
             Jobs of a higher lane start first; of 16 jobs that a worker starts, one at least is of the low lane, while that
             has any.
         context : contextvars.Context, bool or None, optional
-            To run the job in; True: a copy of the submitter's; None or False: the worker's own. Where one call submits many jobs,
-            each gets a copy.
+            To run the job in; True: a copy of the submitter's; None or False: the worker's own. Where one call submits
+            many jobs, each gets a copy.
 
         Returns
         -------
@@ -359,6 +360,14 @@ class Submitter(_core.Core, Executor):
         from fastpool.view import View
 
         return View(self, given)
+
+    def _for_many(self) -> Submitter:
+        """For jobs that one call submits one after the other: each gets a copy of the context, as in `submit_many`."""
+        if not self._has_context():
+            return self
+        from fastpool.view import View
+
+        return View(self, {"copies_context": True})
 
     def group(self, *, timeout: float | None = None, on_error: str = "cancel") -> Group:
         """Jobs that end together: ``with pool.group() as g: g.submit(...)`` leaves when all of them are done.

@@ -5,12 +5,16 @@
  * record of its own, so that a Job object, which may lie in a frame of the job's own traceback, does not hold the future:
  * future -> exception -> traceback -> frame -> Job would be a cycle.
  *
- * Deadlines   Two may end a job that has one, the thread that runs it and the timer's. T1 who exchanges `claimed` first ends the
+ * Deadlines   Two may end a job that has one, the thread that runs it and the timer's. T1 who sets PY_TASK_CLAIMED ends the
  *             future; the other leaves it alone. One that has not started is the timer's by py_future_start, as it is
  *             anyone's. The runner looks at the clock before it starts the job and when it has ended, so a late timer makes no
  *             difference. What the job was called with stays the runner's until it returns: the timer does not touch it,
  *             but for a kernel's scalars, of which the task has a copy.
- * Counting    A timed out job is counted when the queue comes to it, or the job returns: until then it is queued, or runs.
+ * Counting    A timed out job is counted when the queue has come to it, or the job has returned, and its future has ended: by who
+ *             is second, the timer or the other (py_task_is_over). So once a pool is idle all its futures have ended.
+ * Stopping    O1 PY_STOPPING, as long as it runs   O2 task->stop, if there is a task: a Job has that, and no future. N1 the task is
+ *             made   N2 the state word is read, by a read-modify-write: either it sees O1, or O1 comes after it, and O2 sees N1.
+ *             The same with a map's batch->stop.
  */
 #include "_bridge.h"
 
@@ -78,6 +82,14 @@ int64_t py_settings_deadline(const py_settings *settings)
     return deadline_ns < settings->until_ns ? deadline_ns : settings->until_ns;
 }
 
+/* What a job runs in: a new reference, or NULL with MemoryError. */
+static PyObject *context_for(const py_settings *settings)
+{
+    if (settings->context == Py_True)
+        return PyContext_CopyCurrent();
+    return settings->copies_context ? PyContext_Copy(settings->context) : Py_NewRef(settings->context);
+}
+
 int py_task_add(py_future *future, const py_settings *settings)
 {
     int64_t deadline_ns = py_settings_deadline(settings);
@@ -92,20 +104,24 @@ int py_task_add(py_future *future, const py_settings *settings)
     fp_store(&task->watcher, Py_XNewRef(settings->watcher), fp_relaxed);
     if (future->kind == PY_KERNEL)
         memcpy(task->scalars, future->scalars, sizeof task->scalars);
-    PyObject *context = future->kind != PY_CALLABLE || settings->context == NULL ? NULL
-                        : settings->context == Py_True                           ? PyContext_CopyCurrent()
-                                                                                 : Py_NewRef(settings->context);
+    if (future->kind != PY_CALLABLE || settings->context == NULL)
+        return 0;
+    PyObject *context = context_for(settings);
     fp_store(&task->context, context, fp_relaxed);
-    return PyErr_Occurred() ? -1 : 0;
+    return context == NULL ? -1 : 0;
 }
 
+/* Nothing here follows `core`, which may go as soon as the job has ended. */
 void py_future_ask_to_stop(py_future *future)
 {
-    py_task *task = py_task_at(&future->task, future->core->pool);
-    if (task == NULL)
-        PyErr_Clear(); /* without memory it cannot be asked; nobody is promised that it listens */
-    else
-        fp_store(&task->stop, 1, fp_release);
+    uint32_t state = fp_load(&future->state, fp_relaxed);
+    do
+        if ((state & PY_PHASE) != PY_RUNNING)
+            return;
+    while (!fp_cas(&future->state, &state, state | PY_STOPPING, fp_acq_rel, fp_relaxed)); /* O1 */
+    py_task *task = py_future_task(future);
+    if (task != NULL)
+        fp_store(&task->stop, 1, fp_release); /* O2 */
 }
 
 PyObject *py_job_timeout(bool had_started)
@@ -154,23 +170,35 @@ void py_task_ended(py_task *task, py_future *future, int phase)
     Py_DECREF(watcher);
 }
 
-/* The pool is asked even where there is no task: it outlives the job. */
 bool py_running_should_stop(fp_running *running)
 {
     py_running *it = (py_running *)running;
-    py_task *task = it->batch != NULL ? fp_load(&it->batch->task, fp_acquire) : py_future_task(it->future);
-    fp_pool *pool = it->batch != NULL ? it->batch->view.core->pool : it->future->core->pool;
-    if (fp_load(&pool->stop, fp_relaxed) != 0)
-        return true;
-    if (it->batch != NULL && fp_os_now_ns() >= it->batch->deadline_ns)
-        return true;
-    return task != NULL && (fp_load(&task->stop, fp_relaxed) != 0 || py_task_is_late(task));
+    if (it->batch != NULL)
+        return py_batch_should_stop(it->batch);
+    py_task *task = py_future_task(it->future);
+    return py_future_was_stopped(it->future) || (task != NULL && py_task_is_late(task));
+}
+
+int py_running_keep(void)
+{
+    fp_running *running = fp_running_now;
+    if (running == NULL || running->should_stop != py_running_should_stop || ((py_running *)running)->future == NULL) {
+        PyErr_SetString(py_errors_pool, "no job runs on this thread");
+        return -1;
+    }
+    py_running *it = (py_running *)running;
+    py_task *task = py_future_task(it->future);
+    if (!py_has_deadline(task) || it->keeps_future)
+        return 1;
+    return it->keeps_future = py_task_claim(task);
 }
 
 static py_task *task_of_call(py_running *it, int64_t *deadline_ns, uint64_t *id)
 {
     py_batch *batch = it->batch;
-    py_task *task = py_task_at(&batch->task, batch->view.core->pool);
+    py_task *task = py_task_at(&batch->task, batch->view.core->pool); /* N1 */
+    if (task != NULL && fp_fetch_or(&batch->stop, UINT32_C(0), fp_acq_rel) != 0) /* N2 */
+        fp_store(&task->stop, 1, fp_relaxed);
     *deadline_ns = batch->deadline_ns;
     *id = batch->first_id + (uint64_t)it->index;
     return task;
@@ -184,8 +212,10 @@ py_task *py_running_task(int64_t *deadline_ns, uint64_t *id)
     py_running *it = (py_running *)running;
     if (it->batch != NULL)
         return task_of_call(it, deadline_ns, id);
-    py_task *task = py_task_at(&it->future->task, it->future->core->pool);
+    py_task *task = py_task_at(&it->future->task, it->future->core->pool); /* N1 */
     if (task != NULL) {
+        if (fp_fetch_or(&it->future->state, UINT32_C(0), fp_acq_rel) & PY_STOPPING) /* N2 */
+            fp_store(&task->stop, 1, fp_relaxed);
         *deadline_ns = task->deadline_ns;
         *id = task->id;
     }

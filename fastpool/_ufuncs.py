@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastpool import _core
-from fastpool._core import Future, Gate
+from fastpool._core import Future, Gate, named_after
 from fastpool._progress import Bar, progress_bar
 from fastpool.errors import PoolOverloaded, PoolShutdown
 
 if TYPE_CHECKING:
-    from fastpool.pool import Pool
+    from fastpool._submitter import Submitter
 
 Array = np.ndarray[Any, Any]
 
@@ -222,36 +222,47 @@ class _Work:
             self.ufunc(*inputs, out=out)
         return out.size
 
-    def _queue(self, pool: Pool, gate: Gate) -> Iterator[int | None]:
-        return pool._map(partial(gate.run, self._compute), list(range(self.chunks)), False, 1, _FOREVER)
+    def _queue(self, pool: Submitter, gate: Gate) -> Iterator[int | None]:
+        compute = named_after(partial(gate.run, self._compute), self.ufunc)
+        return pool._map(compute, list(range(self.chunks)), False, 1, _FOREVER)
 
-    def _queue_from_job(self, pool: Pool, gate: Gate) -> Iterator[int | None]:
+    def _queue_from_job(self, pool: Submitter, gate: Gate) -> Iterator[int | None]:
         """The job was accepted, so it computes the chunks itself where the pool takes no more."""
         if self.chunks > 1:
             try:
                 return self._queue(pool, gate)
             except (PoolOverloaded, PoolShutdown):
                 pass
-        return map(self._compute, range(self.chunks))
+        return map(self._compute_in_job, range(self.chunks))
 
-    def run(self, pool: Pool, bar: Bar) -> None:
+    def _compute_in_job(self, index: int) -> int:
+        job = _core.current_job()
+        if job is not None:
+            job.check()
+        return self._compute(index)
+
+    def run(self, pool: Submitter, bar: Bar) -> None:
         """From any thread: has the chunks computed by the pool. However this ends, nobody writes to `out` after it."""
         with Gate() as gate:
             for elements in self._queue(pool, gate):
                 bar.advance(elements or 0)
 
-    def run_in_job(self, pool: Pool) -> Any:
-        """As a job, which helps with its chunks while it waits for them."""
+    def run_in_job(self, pool: Submitter) -> Any:
+        """As a job, which helps with its chunks while it waits for them. Its deadline is theirs."""
+        from fastpool.view import View
+
+        _core.keep_future()
+        view = View(pool, {"timeout": None, "until_ns": _core.current_deadline_ns()})
         with Gate() as gate:
-            for _ in self._queue_from_job(pool, gate):
+            for _ in self._queue_from_job(view, gate):
                 pass
         self.errors.warn(self.ufunc, stacklevel=2)
         return self.out
 
 
-def map_array(pool: Pool, ufunc: np.ufunc, values: tuple[Any, ...], out: Any, grain: int, progress: bool) -> Any:
+def map_array(pool: Submitter, ufunc: np.ufunc, values: tuple[Any, ...], out: Any, grain: int, progress: bool) -> Any:
     """See `Pool.map_array`, whose caller the warnings point to."""
-    work = _Work(ufunc, values, out, grain, pool._max_workers)
+    work = _Work(ufunc, values, out, grain, pool._pool._max_workers)
     if work.chunks > 0:
         with progress_bar(work.size, shown=progress) as bar:
             bar.label(ufunc.__name__)
@@ -260,9 +271,9 @@ def map_array(pool: Pool, ufunc: np.ufunc, values: tuple[Any, ...], out: Any, gr
     return work.out
 
 
-def submit_array(pool: Pool, ufunc: np.ufunc, values: tuple[Any, ...], out: Any, grain: int) -> Future[Any]:
+def submit_array(pool: Submitter, ufunc: np.ufunc, values: tuple[Any, ...], out: Any, grain: int) -> Future[Any]:
     """See `Pool.submit_array`."""
-    work = _Work(ufunc, values, out, grain, pool._max_workers)
+    work = _Work(ufunc, values, out, grain, pool._pool._max_workers)
     if work.chunks > 0:
         return pool.submit(work.run_in_job, pool)
     ended: Future[Any] = Future()

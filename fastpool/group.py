@@ -45,8 +45,8 @@ class Group:
     Jobs of the group may submit to it, and have groups of their own. A group inside another is cancelled with it.
 
     Thread safety: every method, from any thread, until the block has been left. Blocking: leaving the block; in ``async with``
-    only the task waits. A worker that leaves a block runs jobs of it meanwhile. Cost: about a microsecond a job, half of that by
-    `submit_many`.
+    only the task waits. A worker that leaves a block runs jobs of it meanwhile. Cost: about a microsecond a job; half of it
+    by `submit_many`.
 
     Examples
     --------
@@ -237,6 +237,11 @@ class Group:
             self._note(answer)
         else:
             self._add([answer])
+
+    def _look_at(self, ended: list[Future[Any]]) -> None:
+        """Before they are forgotten: that they have ended is seen a moment before the group is told."""
+        for future in ended:
+            self._look(future)
 
     def _awaited_ended(self, awaited: asyncio.Future[Any]) -> None:
         if not awaited.cancelled():

@@ -15,6 +15,7 @@ from fastpool._hooks import Hooks, JobError
 from fastpool._submitter import ON_FULL, Submitter
 from fastpool.errors import PoolError
 from fastpool.metrics import Metrics
+from fastpool.trace import Trace
 
 __all__ = ["Pool"]
 
@@ -54,6 +55,9 @@ class Pool(Submitter):
         Seconds.
     on_error : callable, optional
         Called with a `JobError`, in the worker, for each failure that no future carries.
+    histograms : bool, optional
+        Measure how long jobs wait and run, for `Metrics.job_duration` and `Metrics.queue_wait`; False: these stay empty, and no
+        job costs a look at the clock.
 
     Raises
     ------
@@ -92,6 +96,7 @@ class Pool(Submitter):
         job_timeout: float | None = None,
         idle_timeout: float = 5.0,
         on_error: Callable[[JobError], Any] | None = None,
+        histograms: bool = True,
     ):
         if max_workers is None:
             max_workers = _core.usable_cpus()
@@ -102,6 +107,7 @@ class Pool(Submitter):
         _arguments.seconds(submit_timeout, "submit_timeout")
         _arguments.seconds(job_timeout, "job_timeout")
         _arguments.seconds(idle_timeout, "idle_timeout")
+        _arguments.boolean(histograms, "histograms")
         if not isinstance(thread_name_prefix, str):
             raise TypeError(f"thread_name_prefix must be a str, not {type(thread_name_prefix).__name__}")
         for value, name in ((initializer, "initializer"), (on_error, "on_error")):
@@ -115,8 +121,8 @@ class Pool(Submitter):
         self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
         hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
         self._line = Line()
-        self._resizing = threading.Lock()
-        self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout)
+        self._resizing = threading.RLock()  # a signal handler may come while its thread is in it
+        self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout, histograms)
 
     @property
     def _pool(self) -> Pool:
@@ -138,10 +144,11 @@ class Pool(Submitter):
 
         Notes
         -----
-        Thread safety: from any thread, and from jobs. Growing is at once: workers start, up to the minimum, and further ones for
-        what is queued. Shrinking as workers come free: each leaves after the job, or piece of an array, that it is at.
+        Thread safety: from any thread, and from jobs. Growing is at once: workers start, up to the minimum, and further
+        ones for what is queued. Shrinking as workers come free: each leaves after the job, or piece of an array, that it is at.
         Nothing is lost or runs twice. Blocking: no.
         """
+        self._sizes()  # in a forked child refused before the lock, whose holder may not be there
         with self._resizing:
             least, most = self._sizes()
             fixed = least == most
@@ -158,7 +165,7 @@ class Pool(Submitter):
 
         Notes
         -----
-        Maps and arrays pause between two of their jobs, and pieces. A job that waits for another job still runs that one itself.
+        Maps and arrays pause between two of their jobs, and pieces. A job that waits for another still runs that one itself.
         Shutting down ends the pause. Workers of a paused pool sleep.
         """
         self._pause()
@@ -191,7 +198,7 @@ class Pool(Submitter):
             Cancel the queued jobs instead of running them.
         timeout : float, optional
             Seconds to drain; then what is left in the queue is cancelled, and running jobs are asked to stop
-            (`Job.cancelled`). They are waited for no longer.
+            (`Job.cancelled`). They are waited for no longer. With ``wait=False`` all that happens in the background.
 
         Returns
         -------
@@ -210,23 +217,49 @@ class Pool(Submitter):
         _arguments.seconds(timeout, "timeout")
         if wait:
             self._not_from_a_job("shutdown(wait=True)")
+        if cancel_futures:
+            self._discard_paused()
         self._close()
         if cancel_futures:
             self._discard_queued()
-        if not wait:
-            return self._wait_ended(0)
-        if self._wait_ended(timeout):
+        deadline_ns = _core.deadline_from(timeout)
+        if wait:
+            return self._drain(deadline_ns)
+        ended = self._wait_ended(0)
+        if timeout is not None and not ended:
+            name = f"{self._thread_name_prefix}-shutdown"
+            threading.Thread(target=self._drain, args=[deadline_ns], name=name, daemon=True).start()
+        return ended
+
+    def _drain(self, deadline_ns: int) -> bool:
+        """Wait for the workers' end; from then on, cancel what is left."""
+        if self._wait_ended(_core.seconds_until(deadline_ns)):
+            self._wait_idle(_core.seconds_until(deadline_ns))  # the timer may be ending a job just now
             return True
+        self._discard_queued()  # first: what starts is not to find itself asked
         self._ask_to_stop()
-        self._discard_queued()
         return self._wait_ended(0)
 
     def metrics(self) -> Metrics:
         """A snapshot of the pool's counters and histograms."""
         return Metrics._from_core(self._read_metrics())
 
+    def trace(self, *, events: int = 65536) -> Trace:
+        """The workers' timeline: ``with pool.trace() as trace: ...``, then ``trace.save("trace.json")``, for Perfetto.
+
+        Parameters
+        ----------
+        events : int, optional
+            How many each worker keeps: the latest. At most 4,194,304.
+
+        Notes
+        -----
+        See `Trace`. A pool records one trace at a time.
+        """
+        return Trace(self, self._thread_name_prefix, _arguments.integer(events, "events", 1, _core.TRACE_EVENTS_MOST))
+
     def _not_from_a_job(self, method: str) -> None:
-        if self._on_own_worker():
+        if self._runs_own_job():
             raise PoolError(f"{method} was called from a job of the same pool: it would wait for itself")
 
     async def __aenter__(self) -> Self:

@@ -118,6 +118,46 @@ int until_cancelled(void *arg)
     return 0;
 }
 
+/* ---- jobs that ask whether they should stop ---- */
+
+int capi_should_stop(void) { return fastpool_should_stop(); }
+
+/* int64[2]: how many have begun; how many were asked to stop. Each spins until it is; after some five seconds gives up. */
+int until_stopped(void *arg)
+{
+    _Atomic int64_t *words = arg;
+    time_t begin = time(NULL);
+    atomic_fetch_add(&words[0], 1);
+    while (!fastpool_should_stop())
+        if (time(NULL) - begin > 5)
+            return 1;
+    atomic_fetch_add(&words[1], 1);
+    return 7;
+}
+
+/* The same; 0 when it was asked. */
+int until_stopped_well(void *arg)
+{
+    return until_stopped(arg) == 7 ? 0 : 1;
+}
+
+double until_stopped_element(double x, void *arg)
+{
+    return until_stopped(arg) == 7 ? x : -1;
+}
+
+int until_stopped_range(int64_t begin, int64_t end, void *arg)
+{
+    (void)begin, (void)end;
+    return until_stopped(arg);
+}
+
+int until_stopped_well_range(int64_t begin, int64_t end, void *arg)
+{
+    (void)begin, (void)end;
+    return until_stopped_well(arg);
+}
+
 /* ---- jobs that submit jobs, and wait ---- */
 
 typedef enum way { SINGLY, AS_BATCH, AS_RANGE, PARALLEL_FOR } way;

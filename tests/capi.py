@@ -121,6 +121,12 @@ def function(name: str) -> int:
     return ctypes.cast(held()[name], ctypes.c_void_p).value or 0
 
 
+def kernel(name: str, signature: str, data: Any) -> Any:
+    """A kernel of a function of capi.c."""
+    held()  # imports fastpool's table
+    return fastpool.kernel(native.capsule_of(function(name), signature), data=data)
+
+
 def address(arg: Any) -> int | None:
     if isinstance(arg, np.ndarray):
         return arg.ctypes.data

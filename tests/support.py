@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -90,3 +91,19 @@ def idle_metrics(pool: fastpool.Pool) -> fastpool.Metrics:
     metrics = pool.metrics()
     assert metrics.jobs_submitted == ended(metrics), metrics
     return metrics
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Look again and again until `condition` holds: for what nobody tells of. Fail if it does not come to hold."""
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, "it did not come to hold"
+        time.sleep(0.0005)
+
+
+def os_threads() -> int:
+    """Threads of this process, as the system counts them; 0 where that cannot be asked."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -435,7 +436,8 @@ def test_the_next_submit_forgets_a_failure(pool: fastpool.Pool, way: Way) -> Non
 def test_a_failure_counts_for_more_than_a_cancellation(single: fastpool.Pool) -> None:
     counts = counts_of(4)
     with Group(single) as group:
-        assert group.submit(lambda _: group.cancel() or 6) == capi.OK
+        assert group.submit(lambda _: 6) == capi.OK
+        assert group.submit(lambda _: group.cancel() or 0) == capi.OK
         assert group.batch("count", counts, 4) == capi.OK
         assert group.wait() == capi.FAILED
         assert group.status() == (6, -1)
@@ -571,6 +573,103 @@ def test_the_first_worker_is_started_by_a_native_job(make_pool: MakePool) -> Non
             assert group.submit("count", counts) == capi.OK
             assert group.wait() == capi.OK
         assert pool.shutdown(timeout=WAIT)
+
+
+# ---- asked to stop ----
+
+
+def spin_until(words: np.ndarray) -> None:
+    """Until a job has begun."""
+    end = time.monotonic() + WAIT
+    while words[0] == 0:
+        assert time.monotonic() < end, "no job has begun"
+        time.sleep(0.001)
+
+
+STOPPING: dict[str, Callable[[Group, str, np.ndarray], int]] = {
+    "singly": lambda group, name, words: max(group.submit(name, words) for _ in range(5)),
+    "batch": lambda group, name, words: group.batch(name, words, 5, stride=0),
+    "range": lambda group, name, words: group.range(f"{name}_range", 5, words, grain=1),
+    "one piece": lambda group, name, words: group.range(f"{name}_range", 5, words, grain=5),
+}
+
+
+def test_nothing_runs_so_nothing_should_stop(pool: fastpool.Pool) -> None:
+    assert capi.free().capi_should_stop() == capi.held().capi_should_stop() == 0
+    assert pool.submit(capi.held().capi_should_stop).result(WAIT) == 0
+    assert pool.options(timeout=600).submit(capi.held().capi_should_stop).result(WAIT) == 0
+    assert list(pool.map(lambda _: capi.held().capi_should_stop(), range(3))) == [0, 0, 0]
+
+
+def test_a_job_in_python_may_ask_by_way_of_c(single: fastpool.Pool) -> None:
+    ask, begun, asked = capi.held().capi_should_stop, threading.Event(), threading.Event()
+
+    def job() -> int:
+        begun.set()
+        reached(asked)
+        return int(ask())
+
+    future = single.submit(job)
+    reached(begun)
+    future.cancel()
+    asked.set()
+    assert future.result(WAIT) == 1
+
+
+@pytest.mark.parametrize("way", STOPPING.values(), ids=STOPPING.keys())
+def test_jobs_of_a_cancelled_group_are_asked_and_end_as_cancelled(pool: fastpool.Pool, way: Any) -> None:
+    words = counts_of(2)
+    with Group(pool) as group:
+        assert way(group, "until_stopped", words) == capi.OK
+        spin_until(words)
+        group.cancel()
+        assert group.wait(LONG) == capi.CANCELLED
+        assert group.status() == (0, -1)
+        assert way(group, "until_stopped", words) == capi.OK, "the group can be used again"
+        group.cancel()
+        assert group.wait(LONG) == capi.CANCELLED
+    assert words[0] == words[1]
+    metrics = idle_metrics(pool)
+    assert (metrics.jobs_cancelled, metrics.jobs_failed) == (10, 0)
+
+
+@pytest.mark.parametrize("way", STOPPING.values(), ids=STOPPING.keys())
+def test_jobs_that_stop_well_are_done(single: fastpool.Pool, way: Any) -> None:
+    words = counts_of(2)
+    with Group(single) as group:
+        assert way(group, "until_stopped_well", words) == capi.OK
+        spin_until(words)
+        group.cancel()
+        assert group.wait(LONG) in (capi.OK, capi.CANCELLED)
+    metrics = idle_metrics(single)
+    assert metrics.jobs_processed >= 1 and metrics.jobs_failed == 0
+    assert metrics.jobs_processed + metrics.jobs_cancelled == 5
+
+
+def test_a_shutdown_asks_the_jobs_of_groups() -> None:
+    pool, words = fastpool.Pool(2), counts_of(2)
+    with Group(pool) as group:
+        assert group.submit("until_stopped", words) == capi.OK
+        spin_until(words)
+        pool.shutdown(timeout=0)
+        assert group.wait(LONG) == capi.CANCELLED
+    assert pool.shutdown(timeout=WAIT)
+    assert idle_metrics(pool).jobs_cancelled == 1
+
+
+def test_a_job_that_another_waits_for_is_asked_by_its_own_group(single: fastpool.Pool) -> None:
+    """The inner one runs on top of the outer one, and when it has ended the outer one is asked for itself again."""
+    seen: list[int] = []
+    ask = capi.held().capi_should_stop
+
+    def outer() -> None:
+        with Group(single) as group:
+            group.submit(lambda _: seen.append(ask()) or group.cancel() or seen.append(ask()) or 0)
+            group.wait()
+        seen.append(ask())
+
+    single.submit(outer).result(WAIT)
+    assert seen == [0, 1, 0]
 
 
 # ---- with the interpreter held ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import logging
 import sys
@@ -456,3 +457,33 @@ def test_what_a_pool_was_given_goes_with_it() -> None:
     del pool, things
     gc.collect()
     assert [reference() for reference in gone] == [None] * 3
+
+
+def test_a_view_in_a_cycle_is_collected_and_leaves_its_pool_alone(make_pool: MakePool) -> None:
+    """The collector clears what a view refers to before the view goes, and it must not take itself for the pool then."""
+    pool = make_pool(2)
+    for options in ({}, {"timeout": 60.0}, {"context": contextvars.copy_context()}, {"priority": "high"}):
+        view = pool.options(**options)
+        view.options().me = view  # type: ignore[attr-defined]
+        view.me = view  # type: ignore[attr-defined]
+        gone = weakref.ref(view)
+        del view
+        gc.collect()
+        assert gone() is None
+        with pool.group() as group:
+            group.submit(int)
+        group.me = group  # type: ignore[attr-defined]
+        del group
+        gc.collect()
+        assert pool.submit(int).result(WAIT) == 0
+    idle_metrics(pool)
+
+
+def test_a_view_in_a_cycle_with_its_pool_is_collected_with_it() -> None:
+    pool = fastpool.Pool(1)
+    pool.submit(int).result(WAIT)
+    pool.view = pool.options(timeout=60)  # type: ignore[attr-defined]
+    gone = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert gone() is None

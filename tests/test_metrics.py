@@ -244,3 +244,24 @@ def test_metrics_may_be_read_from_anywhere(make_pool: MakePool) -> None:
     pool.shutdown()
     reached(stop)
     assert pool.metrics().jobs_processed == 2001
+
+
+def test_the_histograms_of_an_idle_pool_do_not_change(single: fastpool.Pool) -> None:
+    """Not by a millionth, as if the clock's rate were measured again: to Prometheus a sum that falls is a restart."""
+    single.submit(int).result(WAIT)
+    before = idle_metrics(single)
+    for _ in range(500):
+        after = single.metrics()
+        assert (after.job_duration, after.queue_wait) == (before.job_duration, before.queue_wait)
+
+
+def test_histograms_can_be_switched_off(make_pool: MakePool) -> None:
+    pool = make_pool(2, histograms=False)
+    pool.submit(int).result(WAIT)
+    list(pool.map(int, "123"))
+    pool.map_array(kernels.identity, [1.0] * 1000)
+    pool.submit(kernels.identity, 1.0).result(WAIT)
+    metrics = idle_metrics(pool)
+    assert metrics.jobs_processed == 1 + 3 + 1000 + 1
+    for histogram in (metrics.job_duration, metrics.queue_wait):
+        assert (histogram.count, histogram.sum, histogram.max, histogram.buckets) == (0, 0.0, 0.0, ())

@@ -268,3 +268,25 @@ def test_an_exception_shared_by_jobs_keeps_its_identity(make_pool: Any) -> None:
         with pytest.raises(ValueError, match="shared") as caught:
             future.result(WAIT)
         assert caught.value is error
+
+
+@pytest.mark.parametrize("on_error", ["cancel", "continue"])
+@pytest.mark.parametrize(
+    "submit",
+    [
+        lambda group: group.submit(raises, LookupError()),
+        lambda group: group.submit_many(raises, [LookupError()]),
+        lambda group: group.submit(kernels.fail),
+        lambda group: [group.submit(int) for _ in range(100)] and group.submit(raises, LookupError()),
+    ],
+    ids=["submit", "submit_many", "kernel", "among many"],
+)
+def test_no_failure_in_a_group_is_lost_or_told_twice(
+    make_pool: MakePool, fast_switching: None, submit: Callable[[Any], Any], on_error: str
+) -> None:
+    """The block may see that a job has ended a moment before the group is told of its failure."""
+    pool = make_pool(4)
+    for _ in range(300):
+        with pytest.raises(ExceptionGroup) as caught, pool.group(on_error=on_error) as group:
+            submit(group)
+        assert len(caught.value.exceptions) == 1

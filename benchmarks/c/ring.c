@@ -84,7 +84,7 @@ static void queue_reset(void)
 
 static bool queue_push(void *value)
 {
-    return fp_queue_try_push(&queue, NULL, value, 0, 0);
+    return fp_queue_try_push(&queue, NULL, value, 0, FP_LANE_NORMAL, 0);
 }
 
 static bool queue_pop(void **value)
@@ -92,7 +92,7 @@ static bool queue_pop(void **value)
     fp_queue_head head;
     fp_started job;
     do
-        if (!fp_queue_peek(&queue, &head))
+        if (!fp_queue_peek(&queue, FP_LANE_HIGH, &head))
             return false;
     while (!fp_queue_take(&queue, head, &job));
     *value = job.ctx;

@@ -11,7 +11,7 @@ typedef struct tally {
     fp_atomic(uint32_t) *ran;
 } tally;
 
-static tally tally_of(int64_t n)
+__attribute__((unused)) static tally tally_of(int64_t n)
 {
     tally tally = {.n = n, .ran = calloc((size_t)n, sizeof *tally.ran)};
     CHECK(tally.ran != NULL);
@@ -27,7 +27,7 @@ __attribute__((unused)) static uint64_t tally_sum(tally *tally)
 }
 
 /* Each as often as that; and begins anew. */
-static void tally_check(tally *tally, uint32_t times)
+__attribute__((unused)) static void tally_check(tally *tally, uint32_t times)
 {
     for (int64_t i = 0; i < tally->n; i++) {
         CHECK_EQUAL(fp_load(&tally->ran[i], fp_relaxed), times);
@@ -35,7 +35,7 @@ static void tally_check(tally *tally, uint32_t times)
     }
 }
 
-static void tally_free(tally *tally)
+__attribute__((unused)) static void tally_free(tally *tally)
 {
     free(tally->ran);
 }

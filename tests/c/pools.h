@@ -29,6 +29,8 @@ __attribute__((unused)) static void dump_pool(void)
     fp_pool *pool = atomic_load(&watched_pool);
     if (pool == NULL)
         return;
+    fprintf(stderr, "      min %u, max %u, unsettled %u\n", fp_load(&pool->min_workers, fp_relaxed),
+            fp_load(&pool->max_workers, fp_relaxed), fp_load(&pool->unsettled, fp_relaxed));
     fprintf(stderr, "      state %u, live %u, serving %u, searching %u, awake %u, references %u, made %u\n",
             fp_load(&pool->state, fp_relaxed), fp_load(&pool->live, fp_relaxed), fp_load(&pool->serving, fp_relaxed),
             fp_load(&pool->searching, fp_relaxed), fp_load(&pool->awake, fp_relaxed),
@@ -145,6 +147,34 @@ static void end_counted_range(void *ctx, fp_worker *worker)
 __attribute__((unused)) static const fp_job_class counted_range_class = {
     .run = run_counted_range, .discard = discard_counted_range, .end = end_counted_range};
 
+/* The same, stopping between two pieces when it should. */
+static fp_outcome run_yielding_range(void *ctx, fp_worker *worker)
+{
+    counted_range *range = ctx;
+    int64_t begin, end;
+    fp_fetch_add(&range->joined, 1, fp_relaxed);
+    while (fp_range_claim(&range->range, range->grain, &begin, &end)) {
+        for (int64_t i = begin; i < end; i++)
+            fp_fetch_add(&range->ran[i], 1, fp_relaxed);
+        note_range_jobs(range->pool, worker, FP_DONE, end - begin);
+        watchdog_pat();
+        if (worker != NULL && fp_worker_should_yield(worker))
+            break;
+    }
+    return FP_DONE;
+}
+
+static bool counted_range_all_started(void *ctx)
+{
+    counted_range *range = ctx;
+    return fp_range_left(&range->range) == 0;
+}
+
+__attribute__((unused)) static const fp_job_class yielding_range_class = {.run = run_yielding_range,
+                                                                          .discard = discard_counted_range,
+                                                                          .end = end_counted_range,
+                                                                          .all_started = counted_range_all_started};
+
 __attribute__((unused)) static counted_range *counted_range_create(fp_pool *pool, int64_t n, int64_t grain)
 {
     counted_range *range = NULL;
@@ -183,14 +213,21 @@ __attribute__((unused)) static fp_pool *fixed_pool(uint32_t workers, uint32_t ca
 }
 
 /* Submits, waiting for room. The result is never FP_SUBMIT_FULL. */
-static fp_submit_result submit_waiting(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs)
+static fp_submit_result submit_to_lane(fp_pool *pool, const fp_job_class *job_class, void *ctx, bool is_range, int64_t jobs,
+                                       fp_lane lane)
 {
     for (;;) {
-        fp_submit_result result = fp_pool_submit(pool, job_class, ctx, is_range, jobs, FP_LANE_NORMAL);
+        fp_submit_result result = fp_pool_submit(pool, job_class, ctx, is_range, jobs, lane);
         if (result != FP_SUBMIT_FULL)
             return result;
         fp_pool_wait_for_room(pool, FP_FOREVER);
     }
+}
+
+__attribute__((unused)) static fp_submit_result submit_waiting(fp_pool *pool, const fp_job_class *job_class, void *ctx,
+                                                               bool is_range, int64_t jobs)
+{
+    return submit_to_lane(pool, job_class, ctx, is_range, jobs, FP_LANE_NORMAL);
 }
 
 __attribute__((unused)) static void submit_one(fp_pool *pool, const fp_job_class *job_class, void *ctx)

@@ -105,11 +105,16 @@ static void run_a_job(fp_pool *pool)
     CHECK_EQUAL(fp_load(&job.ran, fp_relaxed), 1);
 }
 
-static void idle_workers_use_no_cpu(int64_t spin_ns)
+static void workers_use_no_cpu(int64_t spin_ns, bool paused)
 {
     int64_t at_idle[WORKERS], at_rest[WORKERS];
     uint64_t switches_at_rest[WORKERS];
     fp_pool *pool = busy_pool(spin_ns);
+    counted_job queued[WORKERS] = {0};
+    if (paused)
+        fp_pool_pause(pool);
+    for (int i = 0; i < WORKERS && paused; i++)
+        submit_one(pool, &counted_class, &queued[i]);
     for (int i = 0; i < WORKERS; i++)
         at_idle[i] = cpu_ns(pool->workers[i]);
     do /* once, unless the machine is so busy that they have not come to it */
@@ -125,7 +130,12 @@ static void idle_workers_use_no_cpu(int64_t spin_ns)
         CHECK_EQUAL(cpu_ns(pool->workers[i]), at_rest[i]);
         CHECK_EQUAL(switches(pool->workers[i]), switches_at_rest[i]);
     }
+    for (int i = 0; i < WORKERS; i++)
+        CHECK_EQUAL(fp_load(&queued[i].ran, fp_relaxed), 0);
+    fp_pool_resume(pool);
     run_a_job(pool); /* and it is not dead either */
+    for (int i = 0; i < WORKERS; i++)
+        CHECK_EQUAL(fp_load(&queued[i].ran, fp_relaxed), paused);
     end_pool(pool);
 }
 
@@ -149,8 +159,10 @@ static void spinning_shows(void)
 int main(void)
 {
     watchdog_start(dump_pool);
-    PROPERTY("idle: after 10 ms without work no worker uses CPU or is scheduled", idle_workers_use_no_cpu(0));
-    PROPERTY("idle: the same where idle workers spin first", idle_workers_use_no_cpu(50000));
+    PROPERTY("idle: after 10 ms without work no worker uses CPU or is scheduled", workers_use_no_cpu(0, false));
+    PROPERTY("idle: the same where idle workers spin first", workers_use_no_cpu(50000, false));
+    PROPERTY("idle: a paused pool is as quiet, whatever is queued", workers_use_no_cpu(0, true);
+             workers_use_no_cpu(50000, true));
     PROPERTY("idle: control: a worker that goes on spinning shows", spinning_shows());
     return 0;
 }

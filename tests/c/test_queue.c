@@ -109,7 +109,7 @@ static void a_range_keeps_its_place_without_spares(void)
         CHECK(fp_queue_leave(&queue, head) == FP_LEFT); /* open, and two inside */
         CHECK(!fp_queue_close(&queue, head) && !fp_queue_close(&queue, head));
         CHECK(!fp_queue_is_head(&queue, head));
-        CHECK(fp_queue_peek(&queue, FP_LANE_HIGH, &next) && next.kind == 0); /* the next has moved up, though two are inside still */
+        CHECK(fp_queue_peek(&queue, FP_LANE_HIGH, &next) && next.kind == 0); /* the next has moved up, with two inside still */
         CHECK(fp_queue_leave(&queue, head) == FP_LEFT && !fp_queue_has_room(&queue));
         CHECK(fp_queue_leave(&queue, head) == FP_LEFT_LAST_ROOM && fp_queue_has_room(&queue));
         CHECK(push_range(&queue, &first) && take_single(&queue) == &second && push_single(&queue, &second));

@@ -103,7 +103,7 @@ template <typename suite> static int run_model(int argc, char **argv)
     rl::test_params params;
     params.iteration_count = (rl::iteration_t)atol(argv[1]);
     params.search_type = rl::random_scheduler_type;
-    params.execution_depth_limit = 5000;
+    params.execution_depth_limit = 10000; /* what is longer counts as a livelock; one schedule in a million has 5000 steps */
     params.progress_stream = &quiet;
     params.output_stream = getenv("FP_MODEL_HISTORY") != NULL ? (std::ostream *)&std::cout : &quiet;
     rl::simulate<suite>(params);

@@ -29,7 +29,7 @@ struct item {
 
 struct queue_model : rl::test_suite<queue_model, 3> {
     enum { ORDER = 0, CAPACITY = 1, ITEMS = 3, RECORDS = 2 };
-    fp_atomic(uint64_t) slots[2 + FP_LANES][CAPACITY];
+    fp_atomic(uint64_t) slots[3 + FP_LANES][CAPACITY];
     fp_job records[RECORDS];
     uint32_t spares;
     fp_lane lanes[ITEMS];
@@ -39,7 +39,7 @@ struct queue_model : rl::test_suite<queue_model, 3> {
 
     void before()
     {
-        for (int i = 0; i < 2 + FP_LANES; i++)
+        for (int i = 0; i < 3 + FP_LANES; i++)
             slots[i][0].store(0, rl::mo_relaxed, $);
         for (int i = 0; i < RECORDS; i++)
             records[i].join.store(0, rl::mo_relaxed, $);
@@ -53,7 +53,8 @@ struct queue_model : rl::test_suite<queue_model, 3> {
         fp_ring_init_full(&queue.free, slots[0], ORDER, CAPACITY);
         fp_ring_init_empty(&queue.spare, slots[1], ORDER);
         for (int lane = 0; lane < FP_LANES; lane++)
-            fp_ring_init_empty(&queue.ready[lane], slots[2 + lane], ORDER);
+            fp_ring_init_empty(&queue.ready[lane], slots[3 + lane], ORDER);
+        fp_ring_init_empty(&queue.beyond, slots[2], ORDER);
         if (spares)
             fp_ring_enqueue(&queue.spare, CAPACITY);
         for (int i = 0; i < ITEMS; i++) {

@@ -1,10 +1,10 @@
 /* search.cpp - "Who looks" and "Places" (fp_pool.h): as many jobs run at a time as there are workers.
  *
  * The whole of fp_pool.c and fp_worker.c, from submit to the closing of the pool, on the real queue and eventcount; only
- * threads, mutexes, clocks and histograms are the model's. A submitter may pause the pool, shrink and grow it. Two submitters, two or three workers, two to four jobs. A job
- * that blocks waits until the workers beside it have started the next ones, so a job that lies in the queue while a worker
- * sleeps, or while the one that should wake it is inside a job, is a livelock. The last of all jobs and submitters closes
- * the pool.
+ * threads, mutexes, clocks and histograms are the model's. Two submitters, of which one may pause the pool and the other
+ * shrink it and let it grow again; two or three workers, two to four jobs. A job that blocks waits until the workers beside it
+ * have started the next ones, so a job that lies in the queue while a worker sleeps, or while the one that should wake it
+ * is inside a job, is a livelock. The last of all jobs and submitters closes the pool.
  *
  * What varies: see struct plan. Relacy is stronger than C11 where read-modify-writes, and compare-and-swaps that miss, see
  * the newest value; for `searching` a miss may see an older one.
@@ -230,6 +230,15 @@ static void fp_awake_change(int)
 {
 }
 
+/* Traces are not modelled here: who runs jobs records them, and these do not (trace.cpp has their ring). */
+#define FP_TRACE_H
+struct fp_trace;
+struct fp_trace_row;
+struct fp_pool;
+static void fp_trace_forget_row(fp_trace_row *) {}
+static void fp_trace_rest(struct fp_worker *) {}
+static void fp_trace_close(fp_trace *, fp_pool *) {}
+
 /* No edge of the pool's goes through these, and they have thousands of words. */
 #define FP_HISTOGRAM_H
 enum { FP_HISTOGRAM_BUCKETS = 1 };
@@ -302,7 +311,7 @@ struct plan {
     unsigned workers, items, jobs, blocking;
     bool attached, overflows, leaving, spins, idles;
     enum { NO_SET_UP, SET_UP, SET_UP_TOGETHER } set_up; /* worker_start; and it waits for those of the other workers */
-    enum { NO_PAUSE, PAUSES, CLOSES_PAUSED } pause; /* round the first submitter's submits, which are all there are if it closes */
+    enum { NO_PAUSE, PAUSES, CLOSES_PAUSED } pause; /* round the first submitter's submits; if it closes, there are no others */
     bool resizes; /* the second submitter: down to one worker, and up again */
     int refusals; /* threads that cannot be started: then no job may wait for another */
 
@@ -346,8 +355,8 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
     plan drawn;
     sleeping os;
     places threads;
-    zeroed<uint64_t> slots[2 + FP_LANES][RECORDS];
-    fp_job records[RECORDS + SPARES];
+    zeroed<uint64_t> slots[3 + FP_LANES][2 * RECORDS];
+    fp_job records[RECORDS + SPARES + 1];
     fp_worker_metrics metrics[MOST_WORKERS];
     fp_worker workers[MOST_WORKERS];
     fp_worker *worker_pointers[MOST_WORKERS];
@@ -394,7 +403,9 @@ struct search_model : rl::test_suite<search_model, SUBMITTERS + places::PLACES> 
         fp_ring_init_full(&pool.queue.free, slots[0], ORDER, pool.queue.capacity);
         fp_ring_init_empty(&pool.queue.spare, slots[1], ORDER);
         for (int lane = 0; lane < FP_LANES; lane++)
-            fp_ring_init_empty(&pool.queue.ready[lane], slots[2 + lane], ORDER);
+            fp_ring_init_empty(&pool.queue.ready[lane], slots[3 + lane], ORDER + 1);
+        fp_ring_init_empty(&pool.queue.beyond, slots[2], ORDER);
+        fp_ring_enqueue(&pool.queue.beyond, RECORDS + SPARES);
         for (unsigned i = 0; i < SPARES; i++)
             fp_ring_enqueue(&pool.queue.spare, RECORDS + i);
         pool.workers = worker_pointers;
