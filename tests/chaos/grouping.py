@@ -79,6 +79,9 @@ def _submit(actor: Actor, grouped: Grouped, jobs: list[Job]) -> None:
     try:
         grouped.promise(new, None)
         futures = submit()
+    except fastpool.JobTimeout:  # the group's time was over before there was room
+        actor.ledger.refusals.append(actor.name)
+        raise
     except BaseException as error:
         if not grouped.refused(error):
             raise
