@@ -175,7 +175,8 @@ static void note_failure(fp_parallel *parallel, const fp_piece *piece)
 
 static bool is_stopped(fp_parallel *parallel)
 {
-    return parallel->stop != NULL && fp_load(parallel->stop, fp_relaxed) != 0;
+    return (parallel->stop != NULL && fp_load(parallel->stop, fp_relaxed) != 0) ||
+           fp_load(&parallel->pool->stop, fp_relaxed) != 0;
 }
 
 static bool is_late(fp_parallel *parallel)
@@ -185,8 +186,7 @@ static bool is_late(fp_parallel *parallel)
 
 static bool should_go_on(fp_parallel *parallel)
 {
-    return !is_stopped(parallel) && fp_load(&parallel->discarded, fp_relaxed) == 0 &&
-           fp_load(&parallel->pool->stop, fp_relaxed) == 0;
+    return !is_stopped(parallel) && fp_load(&parallel->discarded, fp_relaxed) == 0;
 }
 
 /* How the jobs of a piece count whose time was over when it ended; or that failed, and may have been asked to. */

@@ -263,12 +263,26 @@ fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_cl
     return submit(pool, job_class, ctx, is_range, jobs, lane, false);
 }
 
-fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns)
+uint32_t fp_pool_room_key(fp_pool *pool)
 {
-    uint32_t key = fp_eventcount_prepare(&pool->room);
+    return fp_eventcount_prepare(&pool->room);
+}
+
+fp_wait_result fp_pool_wait_for_room_since(fp_pool *pool, uint32_t key, int64_t deadline_ns)
+{
     if (fp_queue_has_room(&pool->queue) || fp_load(&pool->state, fp_seq_cst) != FP_POOL_OPEN)
         return FP_WAIT_WOKEN;
     return fp_eventcount_wait(&pool->room, key, deadline_ns);
+}
+
+fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns)
+{
+    return fp_pool_wait_for_room_since(pool, fp_pool_room_key(pool), deadline_ns);
+}
+
+void fp_pool_tell_of_room(fp_pool *pool)
+{
+    fp_eventcount_notify_all(&pool->room);
 }
 
 void fp_pool_close_range(fp_pool *pool, fp_queue_head head)

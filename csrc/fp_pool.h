@@ -192,6 +192,13 @@ fp_submit_result fp_pool_submit_beyond(fp_pool *pool, const fp_job_class *job_cl
 /* Sleeps until the queue may have room or the pool is no longer open. */
 fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns);
 
+/* The same in two halves, for one who looks at more than the queue in between: sleeps until that may have changed, too. */
+uint32_t fp_pool_room_key(fp_pool *pool);
+fp_wait_result fp_pool_wait_for_room_since(fp_pool *pool, uint32_t key, int64_t deadline_ns);
+
+/* Wakes all who wait for room, to look again. */
+void fp_pool_tell_of_room(fp_pool *pool);
+
 /* Ends the oldest queued job of the lowest lane that holds any, without running it; of those that have a place in the queue: it
  * is to make room. False when nothing was queued. Paused or not. */
 bool fp_pool_discard_oldest(fp_pool *pool);

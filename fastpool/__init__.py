@@ -30,8 +30,8 @@ from fastpool.group import Group
 from fastpool.kernel import Kernel, kernel
 from fastpool.metrics import Histogram, Metrics
 from fastpool.pool import Pool
-from fastpool.view import View
 from fastpool.trace import Trace
+from fastpool.view import View
 
 __all__ = [
     "BrokenThreadPool",
@@ -51,8 +51,8 @@ __all__ = [
     "PoolShutdown",
     "SubmitTimeout",
     "ThreadPoolExecutor",
-    "View",
     "Trace",
+    "View",
     "__version__",
     "current_job",
     "get_include",

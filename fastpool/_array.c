@@ -113,7 +113,8 @@ bool py_array_cancel(PyObject *capsule)
 
 void py_array_time_out(py_future *future)
 {
-    PyObject *capsule = py_future_phase(future) < PY_FINISHED ? py_future_capsule(future) : NULL; /* a cancelled one is the queue's */
+    bool has_ended = py_future_phase(future) >= PY_FINISHED; /* a cancelled one is the queue's to count */
+    PyObject *capsule = has_ended ? NULL : py_future_capsule(future);
     if (capsule != NULL)
         fp_parallel_time_out(&job_in(capsule)->parallel);
     Py_XDECREF(capsule);

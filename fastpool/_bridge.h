@@ -99,8 +99,8 @@ py_pool *py_pool_create(const fp_pool_options *options, PyObject *hooks, const p
 /* Closes the pool, lets go of it, and drops hooks. Workers that still drain keep what they need. */
 void py_pool_destroy(py_pool *core);
 
-/* What keeps `hooks` for a thread that is neither the owner's nor a worker. False: all of those have gone, and so there is no job
- * that had not ended. Dropped attached. The caller sees to it that `core` itself lives: it has a reference to the pool. */
+/* What keeps `hooks` for a thread that is neither the owner's nor a worker. False: all of those have gone, and so there is no
+ * job that had not ended. Dropped attached. The caller sees to it that `core` itself lives: it has a reference to the pool. */
 bool py_hooks_hold(py_pool *core);
 void py_hooks_drop(py_pool *core);
 
@@ -431,8 +431,8 @@ typedef struct py_running {
 
 bool py_running_should_stop(fp_running *running);
 
-/* The job that runs on this thread writes to what its future will give: so that is not to end while it runs, even where the deadline
- * passes. False: it has ended. -1, with an exception, outside of jobs. */
+/* The job that runs on this thread writes to what its future will give: so that is not to end while it runs, even where the
+ * deadline passes. False: it has ended. -1, with an exception, outside of jobs. */
 int py_running_keep(void);
 
 /* The task of what runs on this thread, made if there is none, and what else a Job is told. NULL: nothing of Python's runs, or, with
@@ -451,7 +451,7 @@ int py_timer_start(void);
 /* A future that is about to be queued, and whose task has a deadline. */
 void py_timer_arm(py_future *future);
 
-/* True on the timer's thread in what is called because a job of the pool has timed out, which is not idle before that returns. */
+/* True on the timer's thread, in what is called because a job of the pool has timed out. It is not idle before that returns. */
 bool py_timer_ends_job_of(const fp_pool *pool);
 
 /* It has been queued, and is a range's: the caller has a reference. */

@@ -50,7 +50,9 @@ cdef extern from "fp_pool.h":
     bint fp_pool_is_paused(fp_pool *pool) noexcept nogil
     uint64_t fp_pool_queued(fp_pool *pool) noexcept nogil
     bint fp_pool_discard_oldest(fp_pool *pool) noexcept
-    fp_wait_result fp_pool_wait_for_room(fp_pool *pool, int64_t deadline_ns) noexcept nogil
+    uint32_t fp_pool_room_key(fp_pool *pool) noexcept nogil
+    fp_wait_result fp_pool_wait_for_room_since(fp_pool *pool, uint32_t key, int64_t deadline_ns) noexcept nogil
+    void fp_pool_tell_of_room(fp_pool *pool) noexcept nogil
     fp_wait_result fp_pool_wait_idle(fp_pool *pool, int64_t deadline_ns) noexcept nogil
     void fp_pool_read_metrics(fp_pool *pool, fp_metrics *metrics) noexcept nogil
 

@@ -157,21 +157,33 @@ cdef class Core:
         while fp_pool_discard_oldest(pool):
             pass
 
-    def _wait_for_room(self, int64_t deadline_ns):
-        """Sleeps until there may be room, or the pool is closed. Not for the main thread: no signal is looked at."""
+    def _room_key(self):
+        """For _wait_for_room: taken before the look at what one waits for."""
+        return fp_pool_room_key(pool_of(self))
+
+    def _wait_for_room(self, uint32_t key):
+        """Sleeps until there may be room, the pool is closed, or _tell_of_room. Not for the main thread: no signals."""
         cdef fp_pool *pool = pool_of(self)
         with nogil:
-            fp_pool_wait_for_room(pool, deadline_ns)
+            fp_pool_wait_for_room_since(pool, key, FP_FOREVER)
+
+    def _tell_of_room(self):
+        """Wakes all who wait for room, to look again."""
+        fp_pool_tell_of_room(pool_of(self))
+
+    def _waits_for_room(self):
+        """Whether a submit that finds the queue full waits. A job's does not: see push_full in _submit.c."""
+        cdef py_on_full policy = self.view.settings.on_full
+        return (policy == PY_ON_FULL_BLOCK or policy == PY_ON_FULL_CALLER_RUNS) and not self._on_own_worker()
 
     def _submit_deadline_ns(self):
         """When a submit that waits from now on gives up."""
         cdef int64_t timeout_ns = self.view.settings.submit_timeout_ns
         return timeout_ns if timeout_ns == FP_FOREVER else fp_os_now_ns() + timeout_ns
 
-    def _waits_for_room(self):
-        """True where a full queue makes a submit wait; the loop of pool.run does so for caller_runs, too."""
-        waits = self.view.settings.on_full in (PY_ON_FULL_BLOCK, PY_ON_FULL_CALLER_RUNS)
-        return waits and not self._on_own_worker()
+    def _until_ns(self):
+        """When the jobs have to have ended, whenever they are submitted."""
+        return self.view.settings.until_ns
 
     def _count_rejected(self):
         py_count_rejected(self.view.core)

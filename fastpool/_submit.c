@@ -62,7 +62,10 @@ static int on_full(const py_view *view, const fp_job_class *job_class, void *ctx
     int room = wait_for_room(core, deadline_ns);
     if (room == 0) {
         py_count_rejected(core);
-        PyErr_SetString(py_errors_submit_timeout, "the queue stayed full for all of submit_timeout");
+        if (fp_os_now_ns() >= view->settings.until_ns)
+            PyErr_SetString(py_errors_job_timeout, "the deadline passed before there was room in the queue");
+        else
+            PyErr_SetString(py_errors_submit_timeout, "the queue stayed full for all of submit_timeout");
     }
     return room == 1 ? FP_SUBMIT_FULL : -1;
 }
@@ -74,6 +77,8 @@ static int push_full(const py_view *view, const fp_job_class *job_class, void *c
     int64_t deadline_ns = view->settings.submit_timeout_ns;
     if (deadline_ns != FP_FOREVER)
         deadline_ns += fp_os_now_ns();
+    if (deadline_ns > view->settings.until_ns)
+        deadline_ns = view->settings.until_ns;
     while (result == FP_SUBMIT_FULL) {
         int answer = on_full(view, job_class, ctx, is_range, jobs, deadline_ns);
         if (answer < 0)
@@ -238,10 +243,10 @@ static PyObject *core_submit_unless_full(PyObject *self, PyObject *const *args, 
     py_on_full policy = view->settings.on_full;
     if (future == NULL)
         return NULL;
-    bool waits = (policy == PY_ON_FULL_BLOCK || policy == PY_ON_FULL_CALLER_RUNS) && !py_on_own_worker(view->core);
     py_view refusing = *view;
-    if (waits)
-        refusing.settings.on_full = PY_ON_FULL_REFUSE;
+    /* The submitter is an event loop, which neither waits nor runs the job; a job's submit goes past the bound. */
+    if (policy == PY_ON_FULL_BLOCK || policy == PY_ON_FULL_CALLER_RUNS)
+        refusing.settings.on_full = py_on_own_worker(view->core) ? PY_ON_FULL_BLOCK : PY_ON_FULL_REFUSE;
     int refused = submit_future(&refusing, future);
     if (refused != 0)
         Py_CLEAR(future);
@@ -305,7 +310,8 @@ static PyObject *core_submit_each(PyObject *self, PyObject *const *args, Py_ssiz
         for (Py_ssize_t k = 0; k < extra; k++)
             call[1 + k] = star ? PyTuple_GET_ITEM(item, k) : item;
         py_future *future = make(&view, "submit_many", call, 1 + extra, NULL);
-        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 || submit_listed(&view, future, futures) < 0;
+        bool bad = future == NULL || PyList_Append(futures, (PyObject *)future) < 0 ||
+                   submit_listed(&view, future, futures) < 0;
         Py_XDECREF(future);
         if (bad) {
             cancel_listed(futures);

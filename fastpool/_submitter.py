@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -61,10 +61,7 @@ class Submitter(_core.Core, Executor):
         for many jobs is the cheap way to submit: see the README's table. Jobs of a `Kernel` take one place in the queue
         together, and arrays of numbers are the quickest way to give their arguments.
         """
-        _arguments.function(fn)
-        if not iterables:
-            raise TypeError("submit_many() needs an iterable after fn, with the arguments of each job")
-        if isinstance(fn, Kernel):
+        if _takes_many(fn, iterables):
             return _core.submit_many(self, fn, iterables)
         items, star = _collect(iterables)
         futures: list[Any] = []
@@ -282,8 +279,10 @@ class Submitter(_core.Core, Executor):
 
         Notes
         -----
-        Blocking: never; nor does ``on_full="caller_runs"`` run the job on the event loop's thread: it waits for room. Jobs of
-        one event loop start in the order of their submits, but for those which do not wait for room while others do.
+        Blocking: never; nor does ``on_full="caller_runs"`` run the job on the event loop's thread: it waits for room. But an
+        event loop that runs in a job of this pool runs what it awaits, where no other worker has begun to within 10 ms, for
+        all workers may be waiting so. Jobs of one event loop start in the order of their submits,
+        but for those which do not wait for room while others do.
 
         Examples
         --------
@@ -398,6 +397,14 @@ def _kernel(value: Any) -> Kernel:
 
 def _grain(value: int | None) -> int:
     return 0 if value is None else _arguments.integer(value, "grain", 1, 2**62)
+
+
+def _takes_many(fn: Callable[..., Any], iterables: tuple[Iterable[Any], ...]) -> TypeGuard[Kernel]:
+    """Checks the arguments of submit_many: whether fn is a kernel, whose jobs are one."""
+    _arguments.function(fn)
+    if not iterables:
+        raise TypeError("submit_many() needs an iterable after fn, with the arguments of each job")
+    return isinstance(fn, Kernel)
 
 
 def _collect(iterables: tuple[Iterable[Any], ...]) -> tuple[list[Any], bool]:

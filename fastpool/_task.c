@@ -10,11 +10,11 @@
  *             anyone's. The runner looks at the clock before it starts the job and when it has ended, so a late timer makes no
  *             difference. What the job was called with stays the runner's until it returns: the timer does not touch it,
  *             but for a kernel's scalars, of which the task has a copy.
- * Counting    A timed out job is counted when the queue has come to it, or the job has returned, and its future has ended: by who
- *             is second, the timer or the other (py_task_is_over). So once a pool is idle all its futures have ended.
- * Stopping    O1 PY_STOPPING, as long as it runs   O2 task->stop, if there is a task: a Job has that, and no future. N1 the task is
- *             made   N2 the state word is read, by a read-modify-write: either it sees O1, or O1 comes after it, and O2 sees N1.
- *             The same with a map's batch->stop.
+ * Counting    A timed out job is counted when its future has ended, and the queue has come to it or the job has returned: by who is
+ *             second, the timer or the other (py_task_is_over). So once a pool is idle all its futures have ended.
+ * Stopping    O1 PY_STOPPING, as long as it runs   O2 task->stop, if there is a task: a Job has that, and no future.
+ *             N1 the task is made   N2 the state word is read, by a read-modify-write: either it sees O1, or O1 comes after
+ *             it, and O2 sees N1. The same with a map's batch->stop.
  */
 #include "_bridge.h"
 

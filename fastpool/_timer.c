@@ -188,7 +188,7 @@ int py_timer_stop(void)
     return 0;
 }
 
-/* Threads that are not here may have had the locks, and been about to change the wheel; and what is in it is not of this process. */
+/* Threads that are not here may have had the locks, and been about to change the wheel; and what is in it is the parent's. */
 void py_timer_start_child(void)
 {
     pthread_mutex_init(&the.lock, NULL);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from fastpool import _arguments, _core
-from fastpool._asyncio import Line
+from fastpool._asyncio import Line, tell
 from fastpool._hooks import Hooks, JobError
 from fastpool._submitter import ON_FULL, Submitter
 from fastpool.errors import PoolError
@@ -121,7 +120,7 @@ class Pool(Submitter):
         self._max_workers = most
         self._thread_name_prefix = thread_name_prefix or f"fastpool-{next(_names)}"
         hooks = Hooks(self._thread_name_prefix, initializer, arguments, on_error)
-        self._line = Line(self._thread_name_prefix)
+        self._line = Line()
         self._resizing = threading.RLock()  # a signal handler may come while its thread is in it
         self._open(hooks, most, least, size, on_full, submit_timeout, job_timeout, idle_timeout, histograms)
 
@@ -199,7 +198,7 @@ class Pool(Submitter):
             Cancel the queued jobs instead of running them.
         timeout : float, optional
             Seconds to drain; then what is left in the queue is cancelled, and running jobs are asked to stop
-            (`Job.cancelled`). They are waited for no longer.
+            (`Job.cancelled`). They are waited for no longer. With ``wait=False`` all that happens in the background.
 
         Returns
         -------
@@ -223,14 +222,22 @@ class Pool(Submitter):
         self._close()
         if cancel_futures:
             self._discard_queued()
-        if not wait:
-            return self._wait_ended(0)
         deadline_ns = _core.deadline_from(timeout)
-        if self._wait_ended(timeout):
+        if wait:
+            return self._drain(deadline_ns)
+        ended = self._wait_ended(0)
+        if timeout is not None and not ended:
+            name = f"{self._thread_name_prefix}-shutdown"
+            threading.Thread(target=self._drain, args=[deadline_ns], name=name, daemon=True).start()
+        return ended
+
+    def _drain(self, deadline_ns: int) -> bool:
+        """Wait for the workers' end; from then on, cancel what is left."""
+        if self._wait_ended(_core.seconds_until(deadline_ns)):
             self._wait_idle(_core.seconds_until(deadline_ns))  # the timer may be ending a job just now
             return True
+        self._discard_queued()  # first: what starts is not to find itself asked
         self._ask_to_stop()
-        self._discard_queued()
         return self._wait_ended(0)
 
     def metrics(self) -> Metrics:
@@ -263,16 +270,11 @@ class Pool(Submitter):
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
-        def tell() -> None:
-            if not ended.done():  # or the task was cancelled
-                ended.set_result(None)
-
         def wait() -> None:
             try:
                 self.shutdown()
             finally:
-                with contextlib.suppress(RuntimeError):  # the loop was closed
-                    loop.call_soon_threadsafe(tell)
+                tell(loop, ended)
 
         threading.Thread(target=wait, name=f"{self._thread_name_prefix}-shutdown").start()
         await ended

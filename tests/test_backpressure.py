@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -311,6 +313,78 @@ def test_a_full_queue_wakes_a_submitter_as_soon_as_a_job_is_taken(make_pool: Mak
         assert not future.done()
         go.set()
     assert future.result(WAIT) == 0
+
+
+# --- many callers at once, as in a server ---
+
+
+@pytest.mark.parametrize(("on_full", "submit_timeout"), [("raise", None), ("block", 0.02), ("block", 0)])
+def test_many_callers_of_a_stuck_pool_are_refused_in_time_and_counted(
+    make_pool: MakePool, on_full: str, submit_timeout: float | None
+) -> None:
+    pool = make_pool(1, queue_size=4, on_full=on_full, submit_timeout=submit_timeout)
+    expected = fastpool.PoolOverloaded if on_full == "raise" else fastpool.SubmitTimeout
+    ran: list[int] = []
+
+    def handle(me: int) -> list[Any]:
+        accepted = []
+        for i in range(20):
+            before = time.monotonic()
+            try:
+                accepted.append(pool.submit(ran.append, 100 * me + i))
+            except fastpool.PoolOverloaded as error:
+                assert type(error) is expected
+            assert time.monotonic() - before < WAIT / 2
+        return accepted
+
+    with Held(pool):
+        callers = [in_thread(handle, me) for me in range(8)]
+        accepted = [future for caller in callers for future in caller()]
+        assert len(accepted) == 4
+        assert pool.metrics().jobs_rejected == 8 * 20 - 4
+    assert idle_metrics(pool).jobs_processed == 1 + 4
+    assert len(ran) == 4
+
+
+@pytest.mark.parametrize("on_full", ["raise", "block", "caller_runs", "discard_oldest"])
+def test_every_accepted_job_of_many_callers_runs_once_and_no_refused_one(make_pool: MakePool, on_full: str) -> None:
+    pool = make_pool(2, queue_size=2, on_full=on_full, submit_timeout=0.001)
+    ran: list[int] = []
+
+    def handle(me: int) -> tuple[list[int], int]:
+        accepted, refused = [], 0
+        for i in range(500):
+            try:
+                accepted.append((pool.submit(ran.append, 1000 * me + i), 1000 * me + i))
+            except fastpool.PoolOverloaded:
+                refused += 1
+        concurrent.futures.wait([future for future, _ in accepted], WAIT)
+        return [call for future, call in accepted if not future.cancelled()], refused
+
+    results = [caller() for caller in [in_thread(handle, me) for me in range(6)]]
+    metrics = idle_metrics(pool)
+    assert sorted(ran) == sorted(call for accepted, _ in results for call in accepted)
+    assert metrics.jobs_rejected == sum(refused for _, refused in results)
+    if on_full != "discard_oldest":
+        assert metrics.jobs_cancelled == 0
+
+
+@pytest.mark.parametrize("on_full", ["raise", "block", "caller_runs", "discard_oldest"])
+def test_submit_many_under_each_policy(make_pool: MakePool, on_full: str) -> None:
+    pool = make_pool(1, queue_size=3, on_full=on_full, submit_timeout=0.01)
+    ran: list[int] = []
+    futures: list[Any] = []
+    with Held(pool):
+        try:
+            futures = pool.submit_many(ran.append, range(10))
+        except fastpool.PoolOverloaded as error:
+            futures = error.futures
+            assert (on_full in ("raise", "block"), len(futures)) == (True, 3)
+            assert all(future.cancelled() for future in futures)
+    idle_metrics(pool)
+    expected = {"raise": [], "block": [], "caller_runs": [*range(3, 10), *range(3)], "discard_oldest": [7, 8, 9]}
+    assert ran == expected[on_full]
+    assert sum(future.cancelled() for future in futures) == {"caller_runs": 0, "discard_oldest": 7}.get(on_full, 3)
 
 
 def test_run_refuses_or_discards_at_once_though_others_wait_for_room(make_pool: MakePool) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import WAIT, Held, idle_metrics, reached
+from support import WAIT, Held, idle_metrics, in_thread, reached
 
 import fastpool
 
@@ -159,3 +161,107 @@ def test_what_cannot_be_used_is_refused_at_the_call(single: fastpool.Pool) -> No
         with pytest.raises((TypeError, ValueError), match="chunksize"):
             single.imap_unordered(int, [1], chunksize=chunksize)  # type: ignore[arg-type]
     assert single.metrics().jobs_submitted == 0
+
+
+# --- closing early ---
+
+STREAMS = pytest.mark.parametrize(
+    "stream",
+    [
+        lambda pool, fn, items: pool.imap_unordered(fn, items, buffersize=8),
+        lambda pool, fn, items: pool.map(fn, items, buffersize=8),
+    ],
+    ids=["imap_unordered", "map"],
+)
+Stream = Callable[[fastpool.Pool, Callable[[int], int], Iterator[int]], Iterator[int]]
+
+
+@STREAMS
+@pytest.mark.parametrize("on_full", ["block", "caller_runs"])
+def test_a_reader_that_stops_stops_the_pool_from_taking_more(make_pool: MakePool, stream: Stream, on_full: str) -> None:
+    pool = make_pool(2, queue_size=2, on_full=on_full)
+    taken = itertools.count()
+    results = stream(pool, lambda i: i, (next(taken) for _ in itertools.count()))
+    for _ in range(100):
+        next(results)
+    assert pool.wait_idle(WAIT)
+    before = pool.metrics().jobs_submitted
+    assert before <= 100 + 8
+    assert next(taken) <= 100 + 8
+    assert pool.wait_idle(WAIT)
+    assert pool.metrics().jobs_submitted == before
+    results.close()  # type: ignore[attr-defined]
+    assert list(results) == []
+
+
+@STREAMS
+def test_closing_one_that_nobody_has_read_cancels_what_is_queued(single: fastpool.Pool, stream: Stream) -> None:
+    with Held(single):
+        results = stream(single, lambda i: i, iter(range(100)))
+        results.close()  # type: ignore[attr-defined]
+    assert idle_metrics(single).jobs_cancelled == 8
+    assert list(results) == []
+
+
+@STREAMS
+def test_closing_it_from_another_thread_ends_the_readers_wait(single: fastpool.Pool, stream: Stream) -> None:
+    read = threading.Event()
+
+    def reader() -> int:
+        read.set()
+        return next(results)
+
+    with Held(single):
+        results = stream(single, lambda i: i, iter(range(100)))
+        waiting = in_thread(reader)
+        reached(read)
+        results.close()  # type: ignore[attr-defined]
+        with pytest.raises((fastpool.CancelledError, StopIteration)):
+            waiting()
+    assert idle_metrics(single).jobs_cancelled == 8
+
+
+@STREAMS
+def test_a_stream_that_is_dropped_leaves_nothing(single: fastpool.Pool, stream: Stream) -> None:
+    class Thing:
+        pass
+
+    things = [Thing() for _ in range(50)]
+    gone = [weakref.ref(thing) for thing in things]
+    results = stream(single, id, iter(things))  # type: ignore[arg-type]
+    next(results)
+    with Held(single):
+        del things, results
+        gc.collect()
+    idle_metrics(single)
+    single.submit(int).result(WAIT)
+    gc.collect()
+    assert not any(reference() for reference in gone)
+
+
+@STREAMS
+@pytest.mark.parametrize(("on_full", "error"), [("raise", fastpool.PoolOverloaded), ("block", fastpool.SubmitTimeout)])
+def test_a_stream_that_is_refused_cancels_what_it_has_queued(
+    make_pool: MakePool, stream: Stream, on_full: str, error: type[Exception]
+) -> None:
+    pool = make_pool(1, queue_size=3, on_full=on_full, submit_timeout=0.01)
+    with Held(pool):
+        with pytest.raises(error):
+            stream(pool, lambda i: i, iter(range(100)))
+        assert pool.metrics().jobs_rejected == 1
+    assert idle_metrics(pool).jobs_cancelled == 3
+
+
+@STREAMS
+def test_a_discarded_job_of_a_stream_is_seen_by_its_reader(make_pool: MakePool, stream: Stream) -> None:
+    pool = make_pool(1, queue_size=3, on_full="discard_oldest")
+    with Held(pool):
+        results = stream(pool, lambda i: i, iter(range(100)))
+        with pytest.raises(fastpool.CancelledError):
+            next(results)
+    idle_metrics(pool)
+
+
+def test_a_buffer_may_be_larger_than_any_input(single: fastpool.Pool) -> None:
+    assert sorted(single.imap_unordered(int, "123", buffersize=2**31)) == [1, 2, 3]
+    assert list(single.map(int, "123", buffersize=2**31)) == [1, 2, 3]

@@ -123,6 +123,11 @@ def test_ctrl_c_interrupts(wait: str) -> None:
     check(f"ctrl_c {wait}")
 
 
+@pytest.mark.parametrize("where", ["leaving", "leaving_an_inner", "the_body", "asyncio"])
+def test_ctrl_c_cancels_a_group(where: str) -> None:
+    check(f"ctrl_c_in_a_group {where}")
+
+
 def test_ctrl_c_ends_a_process_whose_exit_waits_for_ever() -> None:
     for process in [start("ctrl_c_at_exit"), start("ctrl_c_at_exit", "-X", "dev")]:
         output, errors, code = end(process)
@@ -160,7 +165,8 @@ NO_MEMORY = pytest.mark.skipif(
 
 @NO_MEMORY
 @pytest.mark.parametrize(
-    "way", ["submit", "submit_kernel", "submit_many", "submit_many_kernel", "post", "mapped", "array"]
+    "way",
+    ["submit", "submit_with_all", "submit_kernel", "submit_many", "submit_many_kernel", "post", "mapped", "array"],
 )
 def test_a_failed_allocation_queues_nothing(way: str) -> None:
     pytest.importorskip("_testcapi")

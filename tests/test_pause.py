@@ -152,7 +152,9 @@ def test_a_running_job_that_waits_for_jobs_of_its_pool_runs_them_though_it_is_pa
         started.set()
         reached(paused)
         total = pool.submit(inner).result(WAIT) + sum(future.result(WAIT) for future in pool.submit_many(int, "11"))
-        total += sum(pool.map(int, "111")) + sum(pool.map(int, "11", buffersize=1)) + sum(pool.imap_unordered(int, "11"))
+        total += (
+            sum(pool.map(int, "111")) + sum(pool.map(int, "11", buffersize=1)) + sum(pool.imap_unordered(int, "11"))
+        )
         total += pool.submit(kernels.identity, 1.0).result(WAIT)
         total += pool.map_array(kernels.identity, np.ones(7)).sum()
         total += pool.submit_array(kernels.identity, np.ones(7)).result(WAIT).sum()

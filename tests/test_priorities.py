@@ -25,7 +25,9 @@ def lanes(pool: fastpool.Pool) -> list[Any]:
 
 
 @pytest.mark.parametrize(("higher", "lower"), LOWER)
-def test_a_job_of_a_higher_lane_starts_before_those_of_a_lower_one(single: fastpool.Pool, higher: str, lower: str) -> None:
+def test_a_job_of_a_higher_lane_starts_before_those_of_a_lower_one(
+    single: fastpool.Pool, higher: str, lower: str
+) -> None:
     """All but the turns that are the lower lane's: one in 4 is the normal one's first, one in 16 the low one's."""
     ran: list[str] = []
     with Held(single):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import WAIT, Held, idle_metrics, in_thread, os_threads, reached, until
+from support import WAIT, Held, idle_metrics, in_thread, os_threads, until
 
 import fastpool
 from fastpool import BrokenThreadPool, kernels
@@ -28,7 +28,6 @@ def bring_up(pool: fastpool.Pool, workers: int) -> None:
     barrier = threading.Barrier(workers)
     for future in [pool.submit(barrier.wait, WAIT) for _ in range(workers)]:
         future.result(WAIT)
-    assert pool.metrics().workers == workers
 
 
 class Gated:
@@ -128,7 +127,7 @@ def test_one_after_the_other_one_worker_is_enough(make_pool: MakePool) -> None:
 
 
 def test_growth_takes_less_than_a_millisecond(make_pool: MakePool, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the submit that finds all workers blocked to the job's start on a new one. The least of many, for CPUs are shared."""
+    """From the submit that finds all workers blocked to the job's start on a new one. The least of many."""
     took: list[float] = []
     for _ in range(30):
         pool = make_pool(2, min_workers=1)
@@ -256,7 +255,9 @@ def test_resize_far_beyond_what_the_pool_was_made_for(make_pool: MakePool) -> No
     pool.submit(int).result(WAIT)
     pool.resize(max_workers=100)
     barrier = threading.Barrier(100)
-    assert sorted(future.result(WAIT) for future in [pool.submit(barrier.wait, WAIT) for _ in range(100)]) == list(range(100))
+    assert sorted(future.result(WAIT) for future in [pool.submit(barrier.wait, WAIT) for _ in range(100)]) == list(
+        range(100)
+    )
     pool.resize(max_workers=1)
     until(lambda: pool.metrics().workers == 1)
 
@@ -451,7 +452,7 @@ def test_resize_in_a_race_with_shutdown() -> None:
     for round in range(60):
         pool = fastpool.Pool(1 + round % 4)
         futures = pool.submit_many(int, ["1"] * 20)
-        resizes = [in_thread(lambda n=n: pool.resize(max_workers=n)) for n in (1, 5)]
+        resizes = [in_thread(lambda n=n, pool=pool: pool.resize(max_workers=n)) for n in (1, 5)]
         assert pool.shutdown(timeout=WAIT) is True
         for resized in resizes:
             resized()
@@ -631,7 +632,7 @@ def test_resized_at_random_from_four_threads_nothing_is_lost_and_nothing_runs_tw
     finally:
         stop.set()
     assert min(resizer() for resizer in resizers) > 0
-    pool.resize(max_workers=1)
-    idle_metrics(pool)
+    idle_metrics(pool)  # so the last of the jobs that resize has done so
     assert sorted(ran) == list(range(4500))
+    pool.resize(max_workers=1)
     until(lambda: pool.metrics().workers == 1)

@@ -8,12 +8,13 @@ import gc
 import math
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import WAIT, Held, ended, in_thread, reached
+from support import WAIT, Held, ended, in_thread, reached, until
 
 import fastpool
 from fastpool import kernels
@@ -369,6 +370,258 @@ def test_wait_idle_waits_for_every_kind_of_job(make_pool: MakePool) -> None:
         assert cancelled in (True, False)
 
 
+# --- while producers submit in every way ---
+
+
+class EveryWay:
+    """A thread that submits in one way until it is refused; what was accepted, and what of it ran."""
+
+    WAYS = (
+        "submit",
+        "post",
+        "submit_many",
+        "map",
+        "lazy map",
+        "array",
+        "kernel",
+        "kernels",
+        "run",
+        "group",
+        "high",
+        "low",
+    )
+
+    def __init__(self, pool: fastpool.Pool, way: str) -> None:
+        self.pool, self.way = pool, way
+        self.view = pool.options(priority=way) if way in ("high", "low") else pool
+        self.ran: list[int] = []
+        self.futures: list[Any] = []
+        self.accepted = self.posted = 0
+
+    def once(self) -> None:
+        n = self.accepted
+        match self.way:
+            case "submit" | "high" | "low":
+                self.futures.append(self.view.submit(self.ran.append, n))
+            case "post":
+                self.pool.post(self.ran.append, n)
+                self.posted += 1
+            case "submit_many":
+                self.futures += self.pool.submit_many(self.ran.append, [n])
+            case "map":
+                assert list(self.pool.map(self.ran.append, [n])) == [None]
+            case "lazy map":
+                assert list(self.pool.map(self.ran.append, [n], buffersize=1)) == [None]
+            case "array":
+                self.futures.append(self.pool.submit_array(kernels.identity, [1.0] * 5))
+                assert self.pool.map_array(kernels.identity, [1.0] * 5).sum() == 5
+            case "kernel":
+                self.futures.append(self.pool.submit(kernels.identity, 1.0))
+            case "kernels":
+                self.futures += self.pool.submit_many(kernels.identity, [1.0] * 5)
+            case "run":
+                asyncio.run(self.run())
+            case "group":
+                with self.pool.group() as group:
+                    self.futures.append(group.submit(self.ran.append, n))
+        self.accepted += 1
+
+    async def run(self) -> None:
+        await asyncio.wait_for(self.pool.run(self.ran.append, self.accepted), WAIT)
+
+    def until_refused(self, ready: threading.Barrier) -> None:
+        ready.wait(WAIT)
+        try:
+            while True:
+                self.once()
+        except (fastpool.PoolShutdown, fastpool.CancelledError, asyncio.CancelledError):
+            pass
+
+
+@pytest.mark.parametrize("cancel_futures", [False, True], ids=["drain", "cancel"])
+@pytest.mark.parametrize("workers", [1, 2, 16])
+@pytest.mark.parametrize("queue_size", [4, 8192, None])
+def test_whatever_way_jobs_come_in_each_is_accepted_and_ends_or_is_refused(
+    workers: int, cancel_futures: bool, queue_size: int | None
+) -> None:
+    for start in (0, 4):
+        pool = fastpool.Pool(workers, queue_size=queue_size)
+        producers = [EveryWay(pool, way) for way in EveryWay.WAYS[start : start + 8]]
+        ready = threading.Barrier(9)
+        finishes = [in_thread(producer.until_refused, ready) for producer in producers]
+        ready.wait(WAIT)
+        while pool.metrics().jobs_processed < 20:  # all of them are at it
+            pass
+        assert pool.shutdown(cancel_futures=cancel_futures) is True
+        for finish in finishes:
+            finish()
+        metrics = pool.metrics()
+        assert metrics.jobs_submitted == ended(metrics)
+        assert metrics.jobs_failed == metrics.jobs_timed_out == 0
+        for producer in producers:
+            assert all(future.done() for future in producer.futures), producer.way
+            if not cancel_futures:
+                assert metrics.jobs_cancelled == 0
+                assert not any(future.cancelled() for future in producer.futures)
+                assert len(set(producer.ran)) == len(producer.ran)
+                if producer.way in ("submit", "post", "submit_many", "map", "high", "low", "group", "run"):
+                    assert producer.ran == sorted(producer.ran) or workers > 1
+                    assert len(producer.ran) == producer.accepted, producer.way
+
+
+def test_a_result_that_was_computed_is_never_lost(make_pool: MakePool) -> None:
+    """However the shutdown comes, a job that ran has its result in its future, and one that did not is cancelled."""
+    for round in range(100):
+        pool = make_pool(2)
+        ran: list[int] = []
+        futures = pool.submit_many(lambda i, ran=ran: ran.append(i) or i, range(100))
+        array = pool.submit_array(kernels.identity, [1.0] * 100)
+        if round % 2:
+            futures[50].result(WAIT)
+        assert pool.shutdown(cancel_futures=True) is True
+        assert sorted(ran) == [i for i, future in enumerate(futures) if not future.cancelled()]
+        assert all(future.cancelled() or future.result(0) == i for i, future in enumerate(futures))
+        assert array.cancelled() or array.result(0).sum() == 100
+
+
+def test_a_job_is_not_dropped_when_it_and_the_stop_are_there_at_once() -> None:
+    """A worker that wakes up finds both, and takes the job. Many rounds, for it may come at any moment."""
+    for round in range(400):
+        pool = fastpool.Pool(1 + round % 3)
+        if round % 2:
+            pool.submit(int).result(WAIT)
+            pool.wait_idle(WAIT)  # its worker spins, or is about to park
+        futures = [pool.submit(int, "7") for _ in range(1 + round % 4)]
+        assert pool.shutdown() is True
+        assert [future.result(0) for future in futures] == [7] * len(futures)
+
+
+# --- a shutdown with a deadline ---
+
+
+def test_when_the_time_to_drain_is_over_running_jobs_are_asked_to_stop(make_pool: MakePool) -> None:
+    pool = make_pool(2)
+    started = threading.Barrier(3)
+
+    def polite() -> str:
+        job = fastpool.current_job()
+        assert job is not None
+        assert not job.cancelled
+        started.wait(WAIT)
+        while not job.cancelled:
+            pass
+        return "stopped"
+
+    def checks() -> None:
+        job = fastpool.current_job()
+        assert job is not None
+        started.wait(WAIT)
+        while True:
+            job.check()
+
+    running = [pool.submit(polite), pool.submit(checks)]
+    queued = pool.submit_many(int, "123")
+    started.wait(WAIT)
+    assert pool.shutdown(timeout=0.01) in (False, True), "they may have ended by the time it looks again"
+    assert pool.shutdown(timeout=WAIT) is True
+    assert all(future.cancelled() for future in queued)
+    assert running[0].result(0) == "stopped"
+    assert running[1].cancelled()
+    metrics = pool.metrics()
+    assert (metrics.jobs_processed, metrics.jobs_cancelled) == (1, 4)
+
+
+def test_within_its_time_a_shutdown_lets_all_jobs_end(make_pool: MakePool) -> None:
+    pool = make_pool(2)
+    asked = [pool.submit(lambda: fastpool.current_job().cancelled) for _ in range(50)]  # type: ignore[union-attr]
+    assert pool.shutdown(timeout=WAIT) is True
+    assert [future.result(0) for future in asked] == [False] * 50
+
+
+def test_one_stuck_job_does_not_hold_a_shutdown_with_a_timeout(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    with Held(pool) as held:
+        for timeout in (0, 0.0, 0.002):
+            assert pool.shutdown(timeout=timeout) is False
+        waiter = in_thread(pool.shutdown)
+        held.release()
+        assert waiter() is True, "who waits without a limit waits on"
+
+
+def test_eight_threads_shut_down_at_once_each_in_its_own_way() -> None:
+    for round in range(30):
+        pool = fastpool.Pool(1 + round % 4)
+        futures = pool.submit_many(int, ["1"] * 100)
+        ready = threading.Barrier(8)
+
+        def end(who: int, pool: fastpool.Pool = pool, ready: threading.Barrier = ready) -> bool:
+            ready.wait(WAIT)
+            return pool.shutdown(who % 3 != 0, cancel_futures=who % 2 == 0, timeout=WAIT if who % 4 else None)
+
+        answers = [ender() for ender in [in_thread(end, who) for who in range(8)]]
+        assert all(answers[who] for who in range(8) if who % 3)
+        assert pool.shutdown() is True
+        assert all(future.done() for future in futures)
+        metrics = pool.metrics()
+        assert (metrics.jobs_submitted, ended(metrics), metrics.workers) == (100, 100, 0)
+
+
+def test_a_signal_handler_may_shut_down_the_pool_that_its_thread_waits_for(make_pool: MakePool) -> None:
+    for wait in ("result", "wait_idle", "shutdown", "submit"):
+        pool = make_pool(1, queue_size=1)
+        held = Held(pool)
+        queued = pool.submit(int)
+        answers: list[bool] = []
+
+        def handler(*_: Any, pool: fastpool.Pool = pool, held: Held = held, answers: list[bool] = answers) -> None:
+            answers.append(pool.shutdown(wait=False))
+            held.release()
+
+        before = signal.signal(signal.SIGALRM, handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            if wait == "result":
+                assert queued.result(WAIT) == 0
+            elif wait == "submit":
+                with pytest.raises(fastpool.PoolShutdown):
+                    pool.submit(int)
+            else:
+                assert getattr(pool, wait)() is True
+            assert pool.shutdown(timeout=WAIT) is True
+            until(lambda answers=answers: answers == [False])
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+def test_an_async_with_whose_task_is_cancelled_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(held: list[Held]) -> fastpool.Pool:
+        async with fastpool.Pool(1) as pool:
+            held.append(Held(pool))
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
+        return pool
+
+    for release_in_loop in (False, True):
+        held: list[Held] = []
+
+        before = threading.active_count()
+
+        async def outer(held: list[Held] = held, release_in_loop: bool = release_in_loop, before: int = before) -> None:
+            task = asyncio.create_task(main(held))
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            if release_in_loop:
+                held[0].release()
+                while threading.active_count() > before:
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
+
+        asyncio.run(outer())
+        held[0].release()
+        until(lambda before=before: threading.active_count() <= before)
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("method", ["shutdown", "wait_idle"])
 def test_a_job_that_its_submitter_runs_must_not_wait_for_its_own_pool(make_pool: MakePool, method: str) -> None:
     """It would wait for itself, as on a worker."""
@@ -377,3 +630,25 @@ def test_a_job_that_its_submitter_runs_must_not_wait_for_its_own_pool(make_pool:
         pool.submit(int)
         with pytest.raises(fastpool.PoolError, match="wait for itself"):
             pool.submit(getattr(pool, method)).result(0)
+
+
+def test_a_shutdown_that_is_not_waited_for_keeps_to_its_time(make_pool: MakePool) -> None:
+    """In the background: what is queued by then is cancelled, and what runs is asked to stop."""
+    pool = make_pool(1)
+    started, jobs = threading.Event(), []
+
+    def polling() -> None:
+        jobs.append(fastpool.current_job())
+        started.set()
+        while not jobs[0].cancelled:
+            time.sleep(0.001)
+        jobs[0].check()
+
+    running = pool.submit(polling)
+    reached(started)
+    queued = pool.submit(int)
+    assert pool.shutdown(wait=False, timeout=0.02) is False
+    for future in (queued, running):
+        with pytest.raises(fastpool.CancelledError):
+            future.result(WAIT)
+    assert pool.shutdown(timeout=WAIT)

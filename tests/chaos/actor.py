@@ -36,7 +36,9 @@ class World:
         self.resized = False
         self.log: deque[tuple[float, str, str]] = deque(maxlen=400)
         self.calls = np.zeros(1, np.int64)
-        self.counted = fastpool.kernel(native.capsule_of(native.address("counted"), "double (double, void *)"), data=self.calls)
+        self.counted = fastpool.kernel(
+            native.capsule_of(native.address("counted"), "double (double, void *)"), data=self.calls
+        )
 
     def note(self, name: str, text: str) -> None:
         self.log.append((time.monotonic(), name, text))

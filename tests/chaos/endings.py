@@ -69,6 +69,7 @@ def leaves_a_block(world: World) -> None:
 
 def leaves_an_asynchronous_block(world: World) -> None:
     pool = _pool(world)
+
     async def main() -> None:
         async with pool:
             pass

@@ -17,7 +17,9 @@ LIMIT = 30.0  # seconds after which a child counts as hung
 
 
 def fork(actor: Actor, pool: fastpool.Pool | None) -> None:
-    pending = next((job.future for job in reversed(actor.ledger.jobs) if job.future is not None and not job.future.done()), None)
+    pending = next(
+        (job.future for job in reversed(actor.ledger.jobs) if job.future is not None and not job.future.done()), None
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: the process has more than one thread
         pid = os.fork()
@@ -25,14 +27,23 @@ def fork(actor: Actor, pool: fastpool.Pool | None) -> None:
         _child(pool, pending)
     code = _exit_code(pid)
     if code != 0:
-        actor.ledger.complain(f"a forked child of {actor.name} " + (f"ended with {code}" if code is not None else "hung"))
+        actor.ledger.complain(
+            f"a forked child of {actor.name} " + (f"ended with {code}" if code is not None else "hung")
+        )
 
 
 def _child(pool: fastpool.Pool | None, pending: Any) -> None:
     code = 1
     try:
         if pool is not None:
-            for method in (lambda: pool.submit(int), lambda: pool.post(int), pool.metrics, pool.wait_idle, pool.shutdown, pool.pause):
+            for method in (
+                lambda: pool.submit(int),
+                lambda: pool.post(int),
+                pool.metrics,
+                pool.wait_idle,
+                pool.shutdown,
+                pool.pause,
+            ):
                 _refuses(method)
         if pending is not None and not pending.done():
             _refuses(pending.result)

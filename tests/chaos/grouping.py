@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import fastpool
-from chaos import ways
 from chaos.actor import Actor, Table, View
 from chaos.ledger import Job, call
 
@@ -80,6 +79,9 @@ def _submit(actor: Actor, grouped: Grouped, jobs: list[Job]) -> None:
     try:
         grouped.promise(new, None)
         futures = submit()
+    except fastpool.JobTimeout:  # the group's time was over before there was room
+        actor.ledger.refusals.append(actor.name)
+        raise
     except BaseException as error:
         if not grouped.refused(error):
             raise

@@ -123,7 +123,9 @@ class Sums:
         for outcome in OUTCOMES:
             count, least = getattr(metrics, f"jobs_{outcome}"), self.exact[outcome]
             if not least <= count <= least + self.more[outcome]:
-                found.append(f"jobs_{outcome} is {count}, not {least} to {least + self.more[outcome]}: {self.who[outcome][:20]}")
+                found.append(
+                    f"jobs_{outcome} is {count}, not {least} to {least + self.more[outcome]}: {self.who[outcome][:20]}"
+                )
         return found
 
 
@@ -134,7 +136,9 @@ class Ledger:
         self.jobs: list[Job] = []
         self.natives: list[Native] = []
         self.streams: list[Stream] = []
-        self.arrays: list[tuple[Future[Any], Any, bool, bool]] = []  # what is expected of it; has a deadline; was cancelled
+        self.arrays: list[
+            tuple[Future[Any], Any, bool, bool]
+        ] = []  # what is expected of it; has a deadline; was cancelled
         self.others: list[tuple[tuple[str, ...], int, int]] = []  # outcomes, least, most
         self.called: list[list[bool]] = []  # of each callback, and each call of it, whether the future had ended
         self.told: Counter[Any] = Counter()  # by on_error, the arguments of the exceptions
@@ -240,7 +244,9 @@ class Ledger:
         """Of the kernel that counts its calls; arrays of it are in others, and say themselves."""
         counting = [native for native in self.natives if native.counts]
         ran = sum(not native.future.cancelled() and native.future.exception() is None for native in counting)
-        late = sum(not native.future.cancelled() and isinstance(native.future.exception(), JobTimeout) for native in counting)
+        late = sum(
+            not native.future.cancelled() and isinstance(native.future.exception(), JobTimeout) for native in counting
+        )
         if not ran <= calls <= ran + late:
             self.complain(f"the counting kernel was called {calls} times, not {ran} to {ran + late}")
 

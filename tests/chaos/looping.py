@@ -49,7 +49,11 @@ def _new_job(actor: Actor) -> Job:
 
 
 def _expected(actor: Actor, view: View, error: BaseException, jobs: list[Job]) -> bool:
-    return isinstance(error, asyncio.CancelledError) or view.refused(error) or actor.ledger.expects(error, jobs, view.timed)
+    return (
+        isinstance(error, asyncio.CancelledError)
+        or view.refused(error)
+        or actor.ledger.expects(error, jobs, view.timed)
+    )
 
 
 def _start(actor: Actor, view: View, runner: Any) -> tuple[Job, Any]:

@@ -16,9 +16,7 @@ from chaos.ledger import OUTCOMES
 def resize(actor: Actor, pool: fastpool.Pool) -> None:
     actor.world.resized = True
     most = actor.rng.randint(1, 6)
-    pool.resize(
-        max_workers=actor.rng.choice((None, most)), min_workers=1 if actor.rng.random() < 0.5 else None
-    )
+    pool.resize(max_workers=actor.rng.choice((None, most)), min_workers=1 if actor.rng.random() < 0.5 else None)
 
 
 def pause(actor: Actor, pool: fastpool.Pool) -> None:

@@ -91,7 +91,11 @@ def holders(reference: weakref.ref[Any], depth: int = 12) -> str:
     names, seen = [], [reference()]
     for _ in range(depth):
         frame = sys._getframe()
-        found = [one for one in gc.get_referrers(seen[-1]) if one is not frame and one is not seen and not any(one is old for old in seen)]
+        found = [
+            one
+            for one in gc.get_referrers(seen[-1])
+            if one is not frame and one is not seen and not any(one is old for old in seen)
+        ]
         if not found:
             break
         seen.append(found[0])

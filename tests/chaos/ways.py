@@ -17,7 +17,11 @@ def submit(actor: Actor, pool: fastpool.Pool) -> None:
     job = actor.new_job()
     view.line_up([job])
     submitted = actor.rng.choice(
-        (lambda: view.submitter.submit(job), lambda: view.submitter.submit(call, job), lambda: view.submitter.submit(call, job=job))
+        (
+            lambda: view.submitter.submit(job),
+            lambda: view.submitter.submit(call, job),
+            lambda: view.submitter.submit(call, job=job),
+        )
     )
     future = view.attempt([job], submitted)
     if future is not None:

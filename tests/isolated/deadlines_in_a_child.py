@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from forking import in_child, in_child_of_a_thread
@@ -52,10 +53,8 @@ def keep_busy() -> None:
     i = 0
     while not stop.is_set():
         i += 1
-        try:
+        with contextlib.suppress(JobTimeout):
             busy.options(timeout=0.0001 * (i % 7)).submit(int).result(WAIT)
-        except JobTimeout:
-            pass
 
 
 thread = threading.Thread(target=keep_busy)

@@ -40,6 +40,13 @@ def check_submit(number: int, future: Any) -> None:
     expect(future.result(WAIT), number)
 
 
+def submit_with_all(number: int) -> Any:
+    return view.submit(job, number, "second", key="word")
+
+
+check_submit_with_all = check_submit
+
+
 def submit_kernel(number: int) -> Any:
     return pool.submit(kernels.identity, number)
 
@@ -88,11 +95,18 @@ def check_array(number: int, future: Any) -> None:
     expect(future.result(WAIT).tolist(), [float(number)] * 4)
 
 
-RUNS = {"submit": 1, "submit_many": 4, "post": 1, "mapped": 4}  # how often `job` runs for a call that was accepted
+RUNS = {
+    "submit": 1,
+    "submit_with_all": 1,
+    "submit_many": 4,
+    "post": 1,
+    "mapped": 4,
+}  # how often `job` runs for a call that was accepted
 
 way = sys.argv[1]
 call, check = globals()[way], globals()[f"check_{way}"]
 pool = fastpool.Pool(1)
+view = pool.options(timeout=600, context=True)
 ran: list[int] = []
 check(-1, call(-1))  # whatever is imported or cached on first use
 assert pool.wait_idle(WAIT)

@@ -41,7 +41,24 @@ assert [future.result(WAIT) for future in futures] == [str(i) for i in range(100
 assert pool.map_array(kernels.identity, [1.0, 2.0]).tolist() == [1.0, 2.0]
 assert pool.metrics().workers == 1
 
+timed = pool.options(timeout=600)
+left.value = 0  # none for the deadlines
+for call in (
+    lambda: timed.submit(ran.append, 1),
+    lambda: timed.post(ran.append, 1),
+    lambda: timed.submit_many(ran.append, [1]),
+    lambda: timed.submit(kernels.identity, 1.0),
+    lambda: timed.submit_many(kernels.identity, [1.0]),
+    lambda: timed.submit_array(kernels.identity, [1.0]),
+    lambda: timed.map_array(kernels.identity, [1.0]),
+):
+    raises(PoolError, call)
+assert list(timed.map(str, range(3))) == ["0", "1", "2"], "a map needs no timer"
+assert pool.submit(int).result(WAIT) == 0
+idle_metrics(pool)
+
 left.value = -1
+assert timed.submit(int).result(WAIT) == 0
 barrier = __import__("threading").Barrier(4)
 assert sorted(future.result(WAIT) for future in [pool.submit(barrier.wait, WAIT) for _ in range(4)]) == [0, 1, 2, 3]
 assert ran == [], "a job that was refused ran"
