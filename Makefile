@@ -2,6 +2,7 @@
 #
 #   make demo   the quick benchmark: fastpool against the standard executors, in under half a minute
 #   make test   all tests: Python and C
+#   make soak   the test of chaos, for ten minutes (SOAK=600) and a seed of its own (SEED=...); make test has twenty seconds of it
 #   make lint   ruff, mypy, stubtest, cython-lint
 #   make bench  the full benchmark, with a plot in build/bench.png
 #   make peers  fastpool against OpenMP, oneTBB, Go, numba and others, with a plot in build/peers.png: benchmarks/README.md
@@ -20,7 +21,7 @@ EXAMPLES := $(addprefix fastpool/,__init__.py pool.py _submitter.py group.py tra
 EXTRA = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench peers c-tests c-sanitizers c-model clean
+.PHONY: demo test soak lint bench peers c-tests c-sanitizers c-model clean
 
 demo: $(STAMPS)/built $(STAMPS)/extra-bench
 	$(BIN)/python -m fastpool bench --quick
@@ -28,6 +29,9 @@ demo: $(STAMPS)/built $(STAMPS)/extra-bench
 test: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-sources c-tests
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -q --doctest-modules $(EXAMPLES)
+
+soak: $(STAMPS)/built $(STAMPS)/extra-test
+	cd tests && PYTHONPATH=. $(CURDIR)/$(BIN)/python -m chaos --seconds $(or $(SOAK),600) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-lint
 	$(BIN)/ruff check .

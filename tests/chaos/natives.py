@@ -175,7 +175,6 @@ def check_arrays(ledger: Any) -> None:
             outcomes = OUTCOMES
         else:
             ledger.complain(f"an array ended with {error!r}")
-        late = (TIMED_OUT,) if timed else ()
         ledger.others.append((outcomes if expected.size else OUTCOMES, len(expected), len(expected)))
 
 
