@@ -10,7 +10,7 @@ import numpy as np
 
 import fastpool
 from chaos.actor import Actor, Table, View
-from chaos.ledger import CANCELLED, OUTCOMES, PROCESSED, TIMED_OUT, Native
+from chaos.ledger import CANCELLED, OUTCOMES, PROCESSED, Native
 
 STATUS = 7
 Array = np.ndarray[Any, Any]
