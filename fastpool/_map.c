@@ -49,15 +49,11 @@ bool py_batch_should_stop(py_batch *batch)
     return was_stopped(batch) || is_late(batch);
 }
 
-static PyObject *call_running(py_batch *batch, int64_t index)
+static PyObject *call_traced(py_batch *batch, int64_t index)
 {
-    py_running running = {.running = {.should_stop = py_running_should_stop, .pool = batch->view.core->pool},
-                          .batch = batch, .index = index};
     const char *name = NULL;
     uint64_t traced = py_trace_call(batch->view.core->pool, batch->fn, &name);
-    fp_running_enter(&running.running);
     PyObject *value = batch->context != NULL ? call_item_in_context(batch, index) : call_item(batch, index);
-    fp_running_leave(&running.running);
     fp_trace_ran(batch->view.core->pool, name, traced, 1);
     return value;
 }
@@ -101,7 +97,7 @@ static fp_outcome run_call(py_batch *batch, int64_t index)
 {
     uint8_t done = PY_BATCH_RESULT;
     fp_outcome outcome = FP_DONE;
-    PyObject *value = call_running(batch, index);
+    PyObject *value = call_traced(batch, index);
     if (value == NULL || is_late(batch)) {
         done = PY_BATCH_EXCEPTION;
         value = failure_of(batch, value, &outcome);
@@ -110,8 +106,10 @@ static fp_outcome run_call(py_batch *batch, int64_t index)
     return outcome;
 }
 
-static fp_outcome run_or_leave_out(py_batch *batch, int64_t index)
+static fp_outcome run_or_leave_out(py_running *running, int64_t index)
 {
+    py_batch *batch = running->batch;
+    running->index = index;
     if (!is_late(batch))
         return run_call(batch, index);
     publish(batch, index, py_job_timeout(false), PY_BATCH_EXCEPTION); /* it was claimed with others, and they took too long */
@@ -139,22 +137,20 @@ static void cancel_counted(py_batch *batch, fp_discard_reason reason)
     fp_pool_told_idle(pool);
 }
 
-/* One worker's share: until no call is left to claim, or it is to yield. */
-static fp_outcome run_batch(void *ctx, fp_worker *worker)
+/* Until no call is left to claim, or the worker is to yield. */
+static void run_share(py_running *running, fp_worker *worker)
 {
-    py_batch *batch = ctx;
+    py_batch *batch = running->batch;
     int64_t begin, end;
-    if (is_late(batch)) /* there is no timer for it: nobody sees a call's end but the reader, who looks at the clock too */
-        cancel_counted(batch, FP_DISCARD_TIMED_OUT);
     while (fp_range_claim(&batch->range, batch->grain, &begin, &end)) {
         if (worker != NULL && end == batch->range.n)
             fp_worker_range_started(worker);
         for (int64_t i = begin; i < end; i++) {
             if (worker == NULL) { /* a reader that helps, or a submitter at the pool's end */
-                fp_pool_note(batch->view.core->pool, run_or_leave_out(batch, i), 1);
+                fp_pool_note(batch->view.core->pool, run_or_leave_out(running, i), 1);
                 continue;
             }
-            fp_outcome outcome = run_or_leave_out(batch, i);
+            fp_outcome outcome = run_or_leave_out(running, i);
             fp_worker_note(worker, outcome, 1, fp_worker_lap(worker));
             fp_worker_pulse(worker);
         }
@@ -163,8 +159,21 @@ static fp_outcome run_batch(void *ctx, fp_worker *worker)
         if (worker != NULL && fp_worker_should_yield(worker))
             break;
     }
+}
+
+/* One worker's share; or that of a reader who helps. */
+static fp_outcome run_batch(void *ctx, fp_worker *worker)
+{
+    py_batch *batch = ctx;
+    fp_pool *pool = batch->view.core->pool;
+    py_running running = {.running = {.should_stop = py_running_should_stop, .pool = pool}, .batch = batch};
+    if (is_late(batch)) /* there is no timer for it: nobody sees a call's end but the reader, who looks at the clock too */
+        cancel_counted(batch, FP_DISCARD_TIMED_OUT);
+    fp_running_enter(&running.running);
+    run_share(&running, worker);
+    fp_running_leave(&running.running);
     if (worker == NULL)
-        fp_pool_told_idle(batch->view.core->pool);
+        fp_pool_told_idle(pool);
     return FP_COUNTED_ELSEWHERE;
 }
 
