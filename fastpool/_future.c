@@ -413,6 +413,9 @@ static PyObject *raise_stored(py_future *future)
     Py_BEGIN_CRITICAL_SECTION(future);
     traceback = future->args != NULL && PyTraceBack_Check(future->args) ? Py_NewRef(future->args) : NULL;
     Py_END_CRITICAL_SECTION();
+    /* Said to the exception itself: from 3.14 on restoring none leaves the one that it has. */
+    if (PyException_SetTraceback(exception, traceback != NULL ? traceback : Py_None) < 0)
+        PyErr_Clear(); /* it is a traceback or None, which cannot be refused */
     PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, traceback);
     return NULL;
 }
