@@ -534,6 +534,7 @@ def test_two_threads_open_one_trace_between_them(single: fastpool.Pool) -> None:
     opened[0].__exit__(None, None, None)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from 3.12 on: the process has more than one thread
 def test_in_a_forked_child(single: fastpool.Pool) -> None:
     with single.trace() as trace:
         single.submit(plain).result(WAIT)
