@@ -2,6 +2,7 @@
 #
 #   make demo   the quick benchmark: fastpool against the standard executors, in under half a minute
 #   make test   all tests: Python and C
+#   make soak   everything at once at random, for ten minutes; SECONDS=60 SEED=... for another time, and what a failure has printed
 #   make lint   ruff, mypy, stubtest, cython-lint
 #   make bench  the full benchmark, with a plot in build/bench.png
 #   make peers  fastpool against OpenMP, oneTBB, Go, numba and others, with a plot in build/peers.png: benchmarks/README.md
@@ -11,6 +12,7 @@
 # PYTHON chooses the interpreter (default python3), CC the compiler.
 
 PYTHON ?= python3
+SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -20,7 +22,7 @@ EXAMPLES := $(addprefix fastpool/,__init__.py pool.py _submitter.py group.py tra
 EXTRA = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench peers c-tests c-sanitizers c-model clean
+.PHONY: demo test soak lint bench peers c-tests c-sanitizers c-model clean
 
 demo: $(STAMPS)/built $(STAMPS)/extra-bench
 	$(BIN)/python -m fastpool bench --quick
@@ -28,6 +30,9 @@ demo: $(STAMPS)/built $(STAMPS)/extra-bench
 test: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-sources c-tests
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -q --doctest-modules $(EXAMPLES)
+
+soak: $(STAMPS)/built $(STAMPS)/extra-test
+	PYTHONPATH=tests $(BIN)/python -m chaos --seconds $(SECONDS) $(if $(SEED),--seed "$(SEED)")
 
 lint: $(STAMPS)/built $(STAMPS)/extra-test $(STAMPS)/extra-lint
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What was asked of a pool and what became of it: each job, each future, and the sums that the pool's metrics must agree with."""
+"""What was asked of a pool and what became of it: each job, each future, and the sums that its metrics must agree with."""
 
 from __future__ import annotations
 

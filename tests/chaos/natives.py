@@ -10,7 +10,7 @@ import numpy as np
 
 import fastpool
 from chaos.actor import Actor, Table, View
-from chaos.ledger import CANCELLED, OUTCOMES, PROCESSED, TIMED_OUT, Native
+from chaos.ledger import CANCELLED, OUTCOMES, PROCESSED, Native
 
 STATUS = 7
 Array = np.ndarray[Any, Any]
@@ -175,7 +175,6 @@ def check_arrays(ledger: Any) -> None:
             outcomes = OUTCOMES
         else:
             ledger.complain(f"an array ended with {error!r}")
-        late = (TIMED_OUT,) if timed else ()
         ledger.others.append((outcomes if expected.size else OUTCOMES, len(expected), len(expected)))
 
 
