@@ -120,9 +120,9 @@ class View:
     def is_refusal(self, error: BaseException) -> bool:
         """True for an error that submitting may raise here."""
         if isinstance(error, fastpool.SubmitTimeout):
-            return not self.waits_for_ever and self.on_full not in ("raise",)
+            return not self.waits_for_ever and self.on_full != "raise"
         if isinstance(error, fastpool.PoolOverloaded):
-            return self.on_full == "raise"
+            return bool(self.on_full == "raise")
         if isinstance(error, fastpool.PoolShutdown):
             return self.ledger.closing
         return isinstance(error, fastpool.BrokenThreadPool) and self.ledger.breaks

@@ -67,18 +67,14 @@ def _run(actor: Actor, view: View, maker: Any, depth: int) -> None:
 
 
 def _submit(actor: Actor, grouped: Grouped, jobs: list[Job]) -> None:
-    if actor.rng.random() < 0.2:
-        new = [actor.new_job() for _ in range(3)]
-        submit = lambda: grouped.submitter.submit_many(call, new)  # noqa: E731
-    else:
-        new = [actor.new_job()]
-        submit = lambda: [grouped.submitter.submit(new[0])]  # noqa: E731
+    many = actor.rng.random() < 0.2
+    new = [actor.new_job() for _ in range(3 if many else 1)]
     jobs += new
     for job in new:
         job.cancellable = True
     try:
         grouped.promise(new, None)
-        futures = submit()
+        futures = grouped.submitter.submit_many(call, new) if many else [grouped.submitter.submit(new[0])]
     except fastpool.JobTimeout:  # the group's time was over before there was room
         actor.ledger.refusals.append(actor.name)
         raise

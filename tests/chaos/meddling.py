@@ -54,16 +54,22 @@ def signal(actor: Actor, pool: fastpool.Pool) -> None:
 
 
 def trace(actor: Actor, pool: fastpool.Pool) -> None:
-    with tempfile.TemporaryDirectory() as folder, pool.trace() as traced:  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory() as folder, pool.trace() as traced:
         time.sleep(0.002)
         traced.save(str(Path(folder, "trace.json")))
 
 
 def table(fork: bool) -> Table:
-    rows: Table = [(resize, 4), (pause, 4), (wait_idle, 2), (metrics, 4), (collect, 1), (signal, 6)]
-    if hasattr(fastpool.Pool, "trace"):
-        rows.append((trace, 1))
-    return rows + ([(forks.fork, 1)] if fork else [])
+    rows: Table = [
+        (resize, 4),
+        (pause, 4),
+        (wait_idle, 2),
+        (metrics, 4),
+        (collect, 1),
+        (signal, 6),
+        (trace, 1),
+    ]
+    return [*rows, (forks.fork, 1)] if fork else rows
 
 
 def meddle(actor: Actor, rows: Table) -> None:

@@ -34,4 +34,5 @@ def table(world: World, fork: bool) -> Table:
     def forks_(job: Job) -> None:
         forks.fork(Actor(world, f"job {job.number}", job.seed, job.depth + 1), world.pool)
 
-    return [(nests, 12), (waits_for_itself, 1)] + ([(forks_, 1)] if fork else [])
+    rows: Table = [(nests, 12), (waits_for_itself, 1)]
+    return [*rows, (forks_, 1)] if fork else rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import traceback
@@ -52,6 +53,7 @@ class Round:
 
     def _play(self) -> weakref.ref[World]:
         settings, ledger = self.settings, Ledger()
+        sys.setswitchinterval(settings.switch_interval)
         ledger.breaks = settings.fails_at is not None
         initializer = Initializer(ledger, settings.fails_at) if settings.has_initializer else None
         pool = fastpool.Pool(initializer=initializer, on_error=ledger.tell, **settings.pool)

@@ -48,6 +48,7 @@ class Settings:
     actions: int
     loops: int
     meddlers: int
+    switch_interval: float  # seconds after which the interpreter lets another thread in
     ending: str
     ends_early: float | None  # after so many seconds, whoever is at work
 
@@ -72,6 +73,7 @@ class Settings:
             actions=rng.choice((3, 15, 40)),
             loops=rng.choice((0, 1, 1)),
             meddlers=rng.choice((0, 1, 1)),
+            switch_interval=rng.choice((0.005, 0.005, 1e-5)),
             ending=rng.choice(sorted(ENDINGS)),
             ends_early=rng.choice((None, None, None, 0.0, 0.005, 0.05)),
         )
