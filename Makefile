@@ -12,7 +12,6 @@
 # PYTHON chooses the interpreter (default python3), CC the compiler.
 
 PYTHON ?= python3
-SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
