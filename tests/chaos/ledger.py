@@ -192,7 +192,12 @@ class Ledger:
         # Kernels' too: a worker that has only just started for their sake is not yet known to Python as a thread.
         natives = [native.future for native in self.natives] + [future for future, *_ in self.arrays]
         ended = all(job.future is None or job.future.done() for job in self.jobs)
-        return ended and all(future.done() for future in natives) and not self.busy and all(job.ended for job in self.jobs if job.starts)
+        return (
+            ended
+            and all(future.done() for future in natives)
+            and not self.busy
+            and all(job.ended for job in self.jobs if job.starts)
+        )
 
     def forget_futures(self) -> None:
         """Check them now: the frames of an exception may hold the pool."""
